@@ -1,0 +1,85 @@
+"""Slow, obvious twins of the measures: plain Python, by definition, exact where fractions allow it."""
+
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+
+
+def auroc(labels, scores):
+    """Count the pairs that are ranked rightly."""
+    unusual = [s for s, label in zip(scores, labels, strict=True) if label]
+    ordinary = [s for s, label in zip(scores, labels, strict=True) if not label]
+    if not unusual or not ordinary:
+        return None
+    twice = sum(2 * (u > o) + (u == o) for u in unusual for o in ordinary)
+    return Fraction(twice, 2 * len(unusual) * len(ordinary))
+
+
+def average_precision(labels, scores):
+    """Σ (R_n − R_{n−1}) · P_n, every distinct score a threshold, falling."""
+    if all(labels) or not any(labels):
+        return None
+    total, before = Fraction(0), Fraction(0)
+    for threshold in sorted(set(scores), reverse=True):
+        chosen = [label for s, label in zip(scores, labels, strict=True) if s >= threshold]
+        recall, precision = Fraction(sum(chosen), sum(labels)), Fraction(sum(chosen), len(chosen))
+        total += (recall - before) * precision
+        before = recall
+    return total
+
+
+def rates(labels, scores, threshold):
+    """False positive and true positive rate of `score >= threshold`; None is above all."""
+    chosen = [threshold is not None and s >= threshold for s in scores]
+    false = sum(c and not label for c, label in zip(chosen, labels, strict=True))
+    true = sum(c and label for c, label in zip(chosen, labels, strict=True))
+    return Fraction(false, len(labels) - sum(labels)), Fraction(true, sum(labels))
+
+
+def equal_error_rate(labels, scores):
+    """Sweep every threshold; between two of them, both rates go along a straight line."""
+    if all(labels) or not any(labels):
+        return None
+    points = [rates(labels, scores, threshold) for threshold in [None, *sorted(set(scores), reverse=True)]]
+    for (fpr0, tpr0), (fpr1, tpr1) in pairwise(points):
+        gap0, gap1 = fpr0 - (1 - tpr0), fpr1 - (1 - tpr1)
+        if gap0 <= 0 <= gap1:
+            part = -gap0 / (gap1 - gap0)
+            return fpr0 + part * (fpr1 - fpr0)
+    raise AssertionError("the curve runs from (0, 0) to (1, 1)")
+
+
+def overlapping(events, others):
+    """How many events share a frame with any of the others."""
+    covered = {frame for onset, offset in others for frame in range(onset, offset)}
+    return sum(any(frame in covered for frame in range(onset, offset)) for onset, offset in events)
+
+
+def bootstrap(videos, statistic, resamples, confidence, seed):
+    """Draw videos again, literally: a statistic of the list of drawn videos. Undefined ones are left out."""
+    draws, values = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        value = statistic([videos[i] for i in draws.integers(len(videos), size=len(videos))])
+        if value is not None:
+            values.append(float(value))
+    values.sort()
+    return _quantile(values, (1 - confidence) / 2), _quantile(values, (1 + confidence) / 2), resamples - len(values)
+
+
+def _quantile(ordered, share):
+    """Linear between the order statistics."""
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def held(frame_index, values, num_frames):
+    """Walk over the source frames and remember the last analysed one."""
+    result, current = [], values[0]
+    for frame in range(num_frames):
+        if frame in frame_index:
+            current = values[frame_index.index(frame)]
+        result.append(current)
+    return result

@@ -1,0 +1,216 @@
+"""The console command, as a process: what it prints where, and its exit codes."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_results import blank, make_repository, write
+
+from vidrnn import results
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import video_path
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = [sys.executable, "-m", "vidrnn.cli"]
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("template") / "repo"
+    make_repository(root)
+    return root
+
+
+def vidrnn(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run([*COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def on_a_terminal(folder: Path, width: int, *arguments: str) -> str:
+    """What the command writes to a terminal of that width."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(width), "TERM": "xterm"}
+    process = subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=environment, stdout=theirs)
+    os.close(theirs)
+    written = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_help_is_quick_and_has_examples() -> None:
+    def quickest(*command: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert quickest(*COMMAND, "--help") - quickest(sys.executable, "-c", "pass") < 0.4
+    for command in ("report", "metrics", "table"):
+        shown = vidrnn(ROOT, command, "--help")
+        assert shown.returncode == 0 and f"Example: vidrnn {command} " in shown.stdout
+    assert all(name in vidrnn(ROOT, "table", "--help").stdout for name in results.TABLES)
+
+
+def test_version(tmp_path: Path) -> None:
+    shown = vidrnn(tmp_path, "--version")
+    assert re.fullmatch(r"vidrnn \d+\.\d+\.\d+\n", shown.stdout) and shown.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["table", "nope"], r"error: no table is called 'nope'; there are videos, frames, .*\n"),
+        (["table", "events", "--columns", "kind,when"], r"error: events has no column 'when'; .*\n"),
+        (["table", "events", "--camera", "attic"], r"error: no camera is called 'attic' in videos; .*\n"),
+        (["table", "events", "--rev", "nowhere"], r"error: revision 'nowhere' cannot be read .*\n"),
+        (["metrics", "--rev", "bare"], r"error: revision 'bare' holds no data/metrics.*\n"),
+        (["table", "events", "--csv", "--json"], r"error: --csv and --json exclude each other.*\n"),
+        (["report"], r"error: .*data/report/index\.html: not made yet; run `dvc repro`\n"),
+        (["table", "events", "--limit", "-1"], r"(?s)Usage: .*Error: Invalid value for '--limit'.*\n"),
+        (["tables"], r"(?s)Usage: .*Error: No such command 'tables'.*\n"),
+    ],
+)
+def test_a_mistake_is_told_on_stderr_with_code_2(repo: Path, arguments: list[str], sentence: str) -> None:
+    told = vidrnn(repo, *arguments)
+    assert told.returncode == 2
+    assert told.stdout == ""
+    assert re.fullmatch(sentence, told.stderr), told.stderr
+    assert "Traceback" not in told.stderr and "\x1b" not in told.stderr
+
+
+def test_outside_a_checkout(tmp_path: Path) -> None:
+    for arguments in (["report"], ["metrics"], ["table", "events"]):
+        told = vidrnn(tmp_path, *arguments)
+        assert told.returncode == 2 and "not inside a vidrnn checkout" in told.stderr
+
+
+def test_a_damaged_file_is_our_failure(repo: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(repo, tmp_path / "copy", symlinks=True)
+    path = copy / results.TABLES["videos"]
+    path.unlink()
+    path.write_bytes(b"half a fi")
+    told = vidrnn(copy, "table", "videos")
+    assert told.returncode == 1
+    assert re.fullmatch(r"error: data/tables/videos\.parquet: not readable .*\n", told.stderr), told.stderr
+
+
+def test_report(repo: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(repo, tmp_path / "a copy", symlinks=True)
+    report = copy / "data/report/index.html"
+    report.parent.mkdir()
+    report.write_text("<p>")
+    log = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {log}\n')
+    browser.chmod(0o755)
+
+    shown = vidrnn(copy / "data/tables", "report", BROWSER=f"{browser} %s")
+    assert shown.stdout == f"{report}\n{report.as_uri()}\n" and shown.returncode == 0
+    assert "%20" in shown.stdout
+    assert not log.exists()
+
+    assert vidrnn(copy, "report", "--open", BROWSER=f"{browser} %s").returncode == 0
+    assert log.read_text() == f"{report.as_uri()}\n"
+
+
+def test_metrics(repo: Path) -> None:
+    assert json.loads(vidrnn(repo, "metrics", "--json").stdout) == results.metrics(repo=repo)
+    assert json.loads(vidrnn(repo, "metrics", "--json", "--rev", "one").stdout)["train"] == {"version": "one"}
+    shown = vidrnn(repo, "metrics").stdout
+    assert "evaluate.auroc.low" in shown and "train.version" in shown and "two" in shown
+    assert "\x1b" not in shown
+
+
+def test_json_is_json_alone(repo: Path) -> None:
+    shown = vidrnn(repo, "table", "events", "--json", "--rev", "one")
+    rows = json.loads(shown.stdout)
+    assert shown.stderr == ""
+    assert list(rows[0]) == SCHEMAS["events"].names
+    assert [row["onset_pts"] for row in rows] == [20, 90, 20, 90]
+    assert rows[0]["recorded_at"] == "2026-03-01T22:00:00.000000Z" and rows[-1]["recorded_at"] is None
+    assert rows[0]["track_ids"] == [4, 2] and rows[0]["model_version"] == "one" and rows[0]["x0"] is None
+    assert "ä.mp4" in shown.stdout and r"\/" not in shown.stdout
+    assert json.loads(vidrnn(repo, "table", "events", "--json", "--limit", "1").stdout) == [
+        {**rows[0], "model_version": "two"}
+    ]
+    assert json.loads(vidrnn(repo, "table", "events", "--json", "--limit", "0").stdout) == []
+
+
+def test_csv(repo: Path) -> None:
+    arguments = ["table", "frames", "--csv", "--video", "gate/b.mp4", "--columns", "score, recorded_at"]
+    shown = vidrnn(repo, *arguments).stdout
+    rows = list(csv.DictReader(io.StringIO(shown)))
+    assert shown.splitlines()[0] == "score,recorded_at"
+    assert [row["score"] for row in rows] == ["0.0", "0.1", "0.2", "0.3", "0.4"]  # as written, not 0.10000000149011612
+    assert rows[1]["recorded_at"] == "2026-03-01T22:00:00.100000Z"
+    events = vidrnn(repo, "table", "events", "--csv", "--camera", "gate", "--columns", "track_ids,reason").stdout
+    assert events.splitlines() == ["track_ids,reason", '"[4, 2]",', '"[4, 2]",']
+
+
+def test_a_file_gets_whole_cells_without_colour(repo: Path) -> None:
+    shown = vidrnn(repo, "table", "events").stdout
+    assert all(name in shown for name in SCHEMAS["events"].names)
+    assert shown.endswith("4 rows; 4 shown\n")
+    assert "\x1b" not in shown and "…" not in shown
+
+
+def test_a_terminal_gets_what_fits(repo: Path, tmp_path: Path) -> None:
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(repo, 100, "table", "events"))
+    lines = shown.splitlines()
+    assert lines[-1] == "4 rows; 4 shown"
+    assert re.match(r"\d+ more columns, to be had with --columns: .*model_version", lines[-2])
+    assert max(map(len, lines[:-2])) <= 100
+    assert "camera_id" in lines[1] and "model_version" not in lines[1]
+
+    copy = shutil.copytree(repo, tmp_path / "copy", symlinks=True)
+    key: dict[str, Any] = {"camera_id": "gate", "video_id": "gate/b.mp4"}
+    frames = [blank("frames", **key, frame_index=index) for index in range(300)]
+    write(video_path(copy / "data/tables/frames", *key.values()), "frames", frames)
+    shown = on_a_terminal(copy, 100, "table", "frames", "--camera", "gate", "--columns", "frame_index")
+    assert shown.endswith("305 rows; 20 shown\n")
+    shown = on_a_terminal(copy, 100, "table", "frames", "--columns", "frame_index", "--limit", "3")
+    assert shown.endswith("310 rows; 3 shown\n") and shown.count("\n") == 8
+
+
+def test_nothing_of_a_name_reaches_the_terminal_as_a_command(repo: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(repo, tmp_path / "copy", symlinks=True)
+    key = {"camera_id": "gate", "video_id": "gate/\x1b[2J[red]\n.mp4"}
+    rows = [blank("videos", **key, duration_seconds=float("nan"))]
+    write(copy / results.TABLES["videos"], "videos", rows)
+    for arguments in (["table", "videos"], ["table", "videos", "--columns", "video_id"]):
+        shown = on_a_terminal(copy, 200, *arguments)
+        assert "gate/ [2J[red] .mp4" in shown and "\x1b[2J" not in shown
+    assert json.loads(vidrnn(copy, "table", "videos", "--json").stdout)[0]["duration_seconds"] is None
+
+
+def test_a_reader_that_has_seen_enough(repo: Path) -> None:
+    for arguments in (["table", "frames", "--csv"], ["table", "frames", "--json"], ["table", "frames"], ["metrics"]):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.communicate()[1] == b""
+        assert process.returncode == 0

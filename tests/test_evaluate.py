@@ -1,0 +1,438 @@
+import csv
+import json
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
+
+from vidrnn.errors import CheckpointError, LabelsError, SchemaError
+from vidrnn.evaluate import evaluate, hold_until_next, label_frames, source_times, write_evaluation
+from vidrnn.params import load_params
+from vidrnn.schema import SCHEMAS
+from vidrnn.stages import evaluate as stage
+from vidrnn.storage import read_metadata, read_table, video_path, write_table
+
+PARAMS = load_params()
+FRAMES = "video,onset_frame,offset_frame\n"
+SECONDS = "video,onset_seconds,offset_seconds\n"
+WITHOUT_LABELS = {
+    "labels",
+    "labels_ignored",
+    "hours",
+    "num_videos",
+    "num_videos_unmeasured",
+    "num_frames",
+    "alarms_per_hour_promised",
+    "alarms_per_hour_heldout",
+    "heldout_alarms",
+    "heldout_hours",
+    "heldout_nll",
+}
+WITH_INTERVAL = {
+    "auroc_micro_ema",
+    "auroc_micro_raw",
+    "auroc_micro_gauss",
+    "auroc_micro_minmax",
+    "auroc_macro",
+    "ap",
+    "eer",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "event_precision",
+    "event_recall",
+}
+WITH_LABELS = WITHOUT_LABELS | WITH_INTERVAL | {"ap_base_rate", "num_events_predicted", "num_events_labelled"}
+
+
+class Workspace:
+    """Tables, models and labels made by hand; 10 source frames/s, every second one analysed."""
+
+    def __init__(self, root):
+        self.root, self.rows = root, []
+        self.tables, self.model, self.labels = root / "tables", root / "model", root / "labels"
+        self.labels.mkdir()
+
+    def video(self, name, scores, alarms=(), events=(), raw=None, **facts):
+        """A video of which frame 2k has the k-th score; `alarms` are positions, `events` in source frames."""
+        raw = raw or [2 * score for score in scores]
+        camera, count = name.split("/")[0], facts.get("num_frames", 2 * len(scores))
+        facts = {"num_frames": count, "scored": True, "status": "ok", "duration_seconds": count / 10, **facts}
+        base = dict.fromkeys(SCHEMAS["videos"].names) | {"camera_id": camera, "video_id": name}
+        base |= {"num_undecodable": 0, "recorded_at_source": "none", "trains": False, "message": ""}
+        self.rows.append(base | facts)
+        frames = [
+            {
+                "frame_index": 2 * k,
+                "pts": 2 * k,
+                "time_seconds": 2 * k / 10,
+                "score_raw": raw[k],
+                "score": score,
+                "alarm": k in alarms,
+                "valid": k > 0,
+            }
+            for k, score in enumerate(scores)
+        ]
+        self.write("frames", camera, name, frames)
+        self.write(
+            "events",
+            camera,
+            name,
+            [
+                {
+                    "event_id": f"{name}{onset}",
+                    "kind": "unusual",
+                    "onset_pts": onset,
+                    "offset_pts": offset,
+                    "onset_frame": onset,
+                    "offset_frame": offset,
+                    "onset_seconds": onset / 10,
+                    "offset_seconds": offset / 10,
+                    "peak_seconds": onset / 10,
+                    "peak_score": 1.0,
+                    "rarity": 0.1,
+                    "track_ids": [],
+                    "model_version": "0",
+                }
+                for onset, offset in events
+            ],
+        )
+        return self
+
+    def write(self, table, camera, name, rows):
+        filled = [{"camera_id": camera, "video_id": name, **row} for row in rows]
+        path = video_path(self.tables / table, camera, name)
+        write_table(path, pa.Table.from_pylist(filled, schema=SCHEMAS[table]), SCHEMAS[table])
+
+    def card(self, camera, hours=2.0, alarms=3, nll=1.5, threshold=0.5):
+        path = self.model / quote(camera, safe="") / "model.json"
+        path.parent.mkdir(parents=True)
+        heldout = {"hours": hours, "alarms": alarms, "nll": nll}
+        card = {"version": f"v-{camera}", "calibration": {"threshold": threshold}, "heldout": heldout}
+        path.write_text(json.dumps(card))
+        return self
+
+    def label(self, text, name="events"):
+        (self.labels / f"{name}.csv").write_text(text)
+        return self
+
+    def evaluate(self):
+        videos = pa.Table.from_pylist(self.rows, schema=SCHEMAS["videos"])
+        write_table(self.tables / "videos.parquet", videos, SCHEMAS["videos"])
+        return evaluate(self.tables, self.model, self.labels, PARAMS)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+def small(workspace):
+    """Two videos of one camera, 8 and 6 source frames; frames 2..5 of the first are unusual."""
+    workspace.card("gate")
+    workspace.video("gate/a.mp4", [0.1, 0.9, 0.4, 0.2], alarms=[1, 3], events=[(2, 4), (6, 8)])
+    workspace.video("gate/b.mp4", [0.3, 0.1, 0.1])
+    return workspace.label(FRAMES + "gate/a.mp4,2,6\n")
+
+
+def test_figures_that_can_be_worked_out_by_hand(workspace):
+    summary = small(workspace).evaluate().summary
+    # Source frames, unusual first: 0.9 0.9 0.4 0.4; ordinary: 0.1 0.1 0.2 0.2 and 0.3 0.3 0.1 0.1 0.1 0.1.
+    assert summary["labels"] is True
+    assert (summary["num_videos"], summary["num_frames"], summary["labels_ignored"]) == (2, 14, 0)
+    assert summary["hours"] == pytest.approx(1.4 / 3600, abs=1e-6)
+    for name in ("auroc_micro_ema", "auroc_micro_raw", "auroc_macro", "ap"):
+        assert summary[name]["value"] == 1.0
+    assert summary["eer"]["value"] == 0.0
+    assert summary["ap_base_rate"] == pytest.approx(4 / 14, abs=1e-6)
+    # Alarms at source frames 2, 3 and 6, 7 of the first: TP 2, FP 2, FN 2, TN 8.
+    assert summary["accuracy"]["value"] == pytest.approx(10 / 14, abs=1e-6)
+    assert [summary[name]["value"] for name in ("precision", "recall", "f1")] == [0.5, 0.5, 0.5]
+    # The event [2, 4) is right, [6, 8) is not.
+    assert (summary["event_precision"]["value"], summary["event_recall"]["value"]) == (0.5, 1.0)
+    assert (summary["num_events_predicted"], summary["num_events_labelled"]) == (2, 1)
+
+
+def test_per_clip_scaling_makes_a_top_score_of_the_ordinary_clip(workspace):
+    # Scaled, b's 0.3 is 1 and ties with a's 0.9: of 4 × 10 pairs, the two frames of 0.9 tie with two frames, and the
+    # two frames of 0.4, scaled to 3/8, lose to them.
+    summary = small(workspace).evaluate().summary
+    assert summary["auroc_micro_minmax"]["value"] == (40 - 2 * 2 / 2 - 2 * 2) / 40
+
+
+def test_each_column_measures_its_own_score(workspace):
+    score, raw = [0.8, 0.6, 0.5, 0.2, 0.3], [0.0, 0.0, 0.0, 0.1, 0.8]
+    workspace.card("gate").video("gate/a.mp4", score, raw=raw).video("gate/b.mp4", [0.6, 0.3], raw=[0.25, 0.25])
+    summary = workspace.label(FRAMES + "gate/a.mp4,2,5\n").evaluate().summary
+    a, b = np.repeat(score, 2), np.repeat([0.6, 0.3], 2)
+    raw_a, raw_b = np.repeat(raw, 2), np.full(4, 0.25)
+    expected = {
+        "auroc_micro_ema": [a, b],
+        "auroc_micro_raw": [raw_a, raw_b],
+        "auroc_micro_gauss": [gaussian_filter1d(part, 10.0, mode="nearest") for part in (raw_a, raw_b)],
+        "auroc_micro_minmax": [(part - part.min()) / np.ptp(part) for part in (a, b)],
+    }
+    labels = [2 <= frame < 5 for frame in range(14)]
+    values = {name: float(reference.auroc(labels, np.concatenate(parts))) for name, parts in expected.items()}
+    assert len(set(values.values())) == 4
+    assert {name: summary[name]["value"] for name in values} == pytest.approx(values, abs=1e-6)
+
+
+def test_every_promised_key_and_a_row_for_each(workspace):
+    evaluation = small(workspace).evaluate()
+    gate = evaluation.summary.pop("cameras")["gate"]
+    assert set(evaluation.summary) == WITH_LABELS
+    assert set(gate) == WITH_LABELS | {"threshold"}
+    for name in WITH_INTERVAL:
+        assert set(gate[name]) == {"value", "low", "high", "left_out"}
+    assert set(gate["alarms_per_hour_heldout"]) == {"value", "low", "high"}
+    rows = {(row["camera_id"], row["name"]): row for row in evaluation.metrics.to_pylist()}
+    assert len(rows) == evaluation.metrics.num_rows == len(WITH_LABELS) * 2 + 1
+    for (camera, name), row in rows.items():
+        figure = (gate if camera == "gate" else evaluation.summary)[name]
+        assert row["value"] == (figure["value"] if isinstance(figure, dict) else figure)
+        assert (row["low"], row["high"]) == (
+            (figure["low"], figure["high"]) if isinstance(figure, dict) else (None, None)
+        )
+    assert rows["*", "auroc_micro_ema"]["num_videos"] == 2
+    assert rows["*", "auroc_macro"]["num_videos"] == 1
+    assert rows["*", "heldout_nll"]["num_videos"] == 0
+    assert evaluation.model_versions == {"gate": "v-gate"}
+
+
+def test_without_labels_there_is_still_what_was_promised_and_seen(workspace):
+    evaluation = small(workspace)
+    (workspace.labels / "events.csv").unlink()
+    evaluation = workspace.card("yard", hours=6.0, alarms=5, nll=0.5).video("yard/c.mp4", [0.1]).evaluate()
+    summary = evaluation.summary
+    assert set(summary) == WITHOUT_LABELS | {"cameras"}
+    assert summary["labels"] is False
+    assert summary["alarms_per_hour_promised"] == PARAMS.alarms.per_hour
+    assert (summary["heldout_hours"], summary["heldout_alarms"]) == (8.0, 8)
+    held = summary["alarms_per_hour_heldout"]
+    assert held["value"] == 1.0 and held["low"] < 1.0 < held["high"]
+    assert summary["heldout_nll"] == (1.5 * 2 + 0.5 * 6) / 8
+    assert summary["cameras"]["yard"]["heldout_nll"] == 0.5
+    assert evaluation.roc.x.size == evaluation.precision_recall.x.size == 0
+
+
+def test_intervals_agree_with_literal_resampling(workspace):
+    draws = np.random.default_rng(5)
+    workspace.card("gate")
+    text, videos = FRAMES, []
+    for i in range(5):
+        scores, name = draws.integers(0, 5, size=6) / 8, f"gate/{i}.mp4"
+        alarms = [k for k in range(6) if scores[k] > 0.3]
+        workspace.video(name, scores.tolist(), alarms, [(2 * k, 2 * k + 2) for k in alarms])
+        text += f"{name},{i},{i + 4}\n" if i < 4 else ""
+        labels = [i < 4 and i <= frame < i + 4 for frame in range(12)]
+        videos.append([(labels[f], float(scores[f // 2]), f // 2 in alarms) for f in range(12)])
+    summary = workspace.label(text).evaluate().summary
+    settings = PARAMS.evaluate.resamples, PARAMS.evaluate.confidence, PARAMS.evaluate.seed
+
+    def ranking(twin):
+        return lambda drawn: twin([f[0] for v in drawn for f in v], [f[1] for v in drawn for f in v])
+
+    def f1(drawn):
+        frames = [f for v in drawn for f in v]
+        hits, wrong = sum(f[0] and f[2] for f in frames), sum(f[0] != f[2] for f in frames)
+        return 2 * hits / (2 * hits + wrong) if hits or wrong else None
+
+    def macro(drawn):
+        values = [value for v in drawn if (value := ranking(reference.auroc)([v])) is not None]
+        return sum(values) / len(values) if values else None
+
+    statistics = {
+        "auroc_micro_ema": ranking(reference.auroc),
+        "auroc_micro_raw": ranking(reference.auroc),
+        "ap": ranking(reference.average_precision),
+        "eer": ranking(reference.equal_error_rate),
+        "auroc_macro": macro,
+        "f1": f1,
+    }
+    for name, statistic in statistics.items():
+        assert summary[name]["value"] == pytest.approx(float(statistic(videos)), abs=1e-6), name
+        found = [summary[name][key] for key in ("low", "high", "left_out")]
+        assert found == pytest.approx(reference.bootstrap(videos, statistic, *settings), abs=1e-6), name
+
+
+def test_cameras_stand_alone_and_together(workspace):
+    workspace.card("gate", threshold=0.5).card("yard", threshold=0.25)
+    workspace.video("gate/a.mp4", [0.1, 0.9]).video("yard/b.mp4", [0.8, 0.95])
+    summary = workspace.label(FRAMES + "gate/a.mp4,2,4\nyard/b.mp4,2,4\n").evaluate().summary
+    assert summary["cameras"]["gate"]["auroc_micro_ema"]["value"] == 1.0
+    assert summary["cameras"]["yard"]["auroc_micro_ema"]["value"] == 1.0
+    assert summary["auroc_micro_ema"]["value"] == 1.0
+    assert summary["cameras"]["yard"]["threshold"] == 0.25
+    gate = summary["cameras"]["gate"]["auroc_micro_ema"]
+    assert (gate["low"], gate["high"], gate["left_out"]) == (None, None, 0)  # one video says nothing about the next
+    assert summary["auroc_micro_ema"]["low"] is not None
+
+
+def test_one_class_alone_is_null_never_a_number(workspace):
+    workspace.card("gate").video("gate/a.mp4", [0.1, 0.9]).video("gate/b.mp4", [0.5])
+    evaluation = workspace.label(FRAMES).evaluate()
+    for name in ("auroc_micro_ema", "auroc_macro", "ap", "eer", "precision", "recall", "f1", "event_recall"):
+        figure = evaluation.summary[name]
+        assert (figure["value"], figure["low"], figure["high"]) == (None, None, None)
+        assert figure["left_out"] == PARAMS.evaluate.resamples
+    assert (evaluation.summary["accuracy"]["value"], evaluation.summary["ap_base_rate"]) == (1.0, 0.0)
+    assert evaluation.roc.x.size == 0
+
+
+@pytest.mark.parametrize("text", [FRAMES, None], ids=["labels", "no labels"])
+def test_nothing_to_measure(workspace, text):
+    if text:
+        workspace.label(text)
+    workspace.video("gate/a.mp4", [], num_frames=0, status="unreadable", duration_seconds=None)
+    evaluation = workspace.evaluate()
+    summary = evaluation.summary
+    assert (summary["num_videos"], summary["num_videos_unmeasured"], summary["hours"]) == (0, 1, 0.0)
+    assert summary["alarms_per_hour_heldout"] == {"value": None, "low": None, "high": None}
+    assert summary["heldout_nll"] is None and evaluation.roc.x.size == 0
+    if text:
+        assert summary["auroc_micro_ema"]["value"] is None and summary["accuracy"]["value"] is None
+
+
+def test_labels_of_what_is_not_measured_are_ignored_and_counted(workspace):
+    workspace.card("gate").video("gate/a.mp4", [0.1, 0.9])
+    workspace.video("gate/train.mp4", [0.1, 0.9], scored=False)
+    workspace.video("gate/bad.mp4", [], num_frames=0, status="unreadable")
+    workspace.video("gate/part.mp4", [0.2, 0.2], status="partial")
+    workspace.video("yard/no model.mp4", [0.2])
+    video_path(workspace.tables / "frames", "yard", "yard/no model.mp4").unlink()
+    workspace.label("video,frame_index,x0,y0,x1,y1\ngate/bad.mp4,0,0,0,1,1\ngate/a.mp4,0,0,0,1,1\n", "objects")
+    text = "gate/a.mp4,2,4\ngate/train.mp4,0,1\ngate/bad.mp4,5,9\ngate/part.mp4,3,9\ngate/part.mp4,4,9\n"
+    summary = workspace.label(FRAMES + text + "yard/no model.mp4,0,1\n").evaluate().summary
+    assert summary["labels_ignored"] == 5  # train, bad twice, part behind its end, no model
+    assert summary["cameras"]["gate"]["labels_ignored"] == 4
+    assert (summary["num_videos"], summary["num_videos_unmeasured"]) == (2, 2)
+    assert summary["num_events_labelled"] == 2  # the one of a, and the one of part that begins before its end
+    assert summary["ap_base_rate"] == 3 / 8
+
+
+def test_objects_alone_are_labels_but_no_measure_of_frames(workspace):
+    workspace.card("gate").video("gate/a.mp4", [0.1, 0.9])
+    summary = workspace.label("video,frame_index,x0,y0,x1,y1\n", "objects").evaluate().summary
+    assert summary["labels"] is True and set(summary) == WITHOUT_LABELS | {"cameras"}
+
+
+def test_seconds_and_frames_say_the_same(workspace):
+    in_frames = small(workspace).evaluate()
+    in_seconds = workspace.label(SECONDS + "gate/a.mp4,0.2,0.6\n").evaluate()
+    assert in_seconds.summary == in_frames.summary
+    assert in_seconds.metrics.equals(in_frames.metrics)
+
+
+def test_a_label_that_names_no_video_stops_the_stage(workspace):
+    with pytest.raises(LabelsError, match=r"the nearest name is 'gate/a\.mp4'"):
+        small(workspace).label(FRAMES + "gate/aa.mp4,1,2\n").evaluate()
+
+
+def test_scores_that_are_not_finite_are_refused(workspace):
+    workspace.video("gate/a.mp4", [0.1, float("nan")])
+    with pytest.raises(SchemaError, match="not a finite number"):
+        workspace.evaluate()
+
+
+def test_events_must_be_there_where_frames_are(workspace):
+    small(workspace)
+    video_path(workspace.tables / "events", "gate", "gate/a.mp4").unlink()
+    with pytest.raises(SchemaError, match="not there; run `dvc repro`"):
+        workspace.evaluate()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": "1"}', None])
+def test_a_damaged_card_is_one_sentence(workspace, text):
+    path = small(workspace).model / "gate" / "model.json"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    with pytest.raises(CheckpointError, match="expected a model's card, found") as caught:
+        workspace.evaluate()
+    assert "\n" not in str(caught.value)
+
+
+def test_camera_names_are_escaped_as_the_model_folder_is(workspace):
+    workspace.card("a b&c").video("a b&c/x.mp4", [0.5])
+    assert workspace.evaluate().summary["cameras"]["a b&c"]["heldout_nll"] == 1.5
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.integers(0, 5))
+def test_a_score_holds_until_the_next_analysed_frame(frames, more):
+    frame_index = sorted(frames)
+    num_frames = frame_index[-1] + 1 + more
+    values = np.random.default_rng(0).random(len(frame_index))
+    held = values[hold_until_next(np.array(frame_index), num_frames, "x")]
+    assert held.tolist() == reference.held(frame_index, values.tolist(), num_frames)
+
+
+@pytest.mark.parametrize("frame_index", [[0, 5, 5], [2, 1], [0, 10], [-1, 3]])
+def test_frames_that_contradict_the_video_are_refused(frame_index):
+    with pytest.raises(SchemaError, match="expected ascending frames within the video's 10"):
+        hold_until_next(np.array(frame_index), 10, "frames")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)).map(lambda e: (e[0], e[0] + e[1])), max_size=5),
+    st.integers(0, 30),
+)
+def test_frames_in_any_event_are_unusual(events, num_frames):
+    found = label_frames(np.arange(num_frames), np.array(events).reshape(-1, 2))
+    assert found.tolist() == [any(on <= frame < off for on, off in events) for frame in range(num_frames)]
+
+
+def test_times_between_analysed_frames_are_spread_evenly():
+    analysed, times = np.array([0, 4, 8]), np.array([0.0, 0.4, 1.2])
+    assert source_times(analysed, times, 10, 1.6) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1, 1.2, 1.4, 1.6])
+    for unknown in (None, 1.2, 0.5):  # the pace so far goes on
+        assert source_times(analysed, times, 10, unknown)[-2:] == pytest.approx([1.35, 1.5])
+    assert source_times(np.array([2]), np.array([1.0]), 4, 3.0) == pytest.approx([0, 0.5, 1, 2, 3])
+    assert source_times(np.array([0]), np.array([0.0]), 2, None).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("rate", [10, 24, 25, 29.97, 30, 50])
+def test_a_label_in_seconds_meets_the_frame_at_its_very_time(workspace, rate):
+    clock = np.rint(np.arange(0, 1001) / rate * 1e6)
+    found = label_frames(clock, np.rint(np.array([[500 / rate, 700 / rate]]) * 1e6))
+    assert np.flatnonzero(found).tolist() == list(range(500, 700))
+
+
+def test_the_stage_writes_the_same_bytes_again(workspace, tmp_path):
+    small(workspace).evaluate()
+    written = []
+    for run in ("first", "second"):
+        out = tmp_path / run
+        stage.main(
+            str(workspace.tables),
+            str(workspace.model),
+            str(workspace.labels),
+            str(out / "metrics.parquet"),
+            str(out / "evaluate.json"),
+            str(out / "plots"),
+        )
+        written.append({path.name: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"metrics.parquet", "evaluate.json", "roc.csv", "pr.csv"}
+    assert json.loads(written[0]["evaluate.json"])["f1"]["value"] == 0.5
+    with (out / "plots" / "roc.csv").open(newline="") as file:
+        points = [(float(row["fpr"]), float(row["tpr"])) for row in csv.DictReader(file)]
+    assert points[0] == (0, 0) and points[-1] == (1, 1)
+    assert (out / "plots" / "pr.csv").read_text().splitlines()[:2] == ["recall,precision", "0.000000,1.000000"]
+    read_table(out / "metrics.parquet", SCHEMAS["metrics"])
+    assert json.loads(read_metadata(out / "metrics.parquet")["model_versions"]) == {"gate": "v-gate"}
+
+
+def test_curves_without_labels_are_a_header_alone(workspace, tmp_path):
+    small(workspace)
+    (workspace.labels / "events.csv").unlink()
+    write_evaluation(workspace.evaluate(), tmp_path / "m.parquet", tmp_path / "e.json", tmp_path)
+    assert (tmp_path / "roc.csv").read_bytes() == b"fpr,tpr\n"
+    assert (tmp_path / "pr.csv").read_bytes() == b"recall,precision\n"

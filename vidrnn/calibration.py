@@ -1,0 +1,111 @@
+"""Surprises to scores with a meaning: how often ordinary footage, not seen by fitting, shows as much.
+
+Each question is measured by how far its highest cell strays in ordinary frames. A cell's score is the mean of its
+surprises in these units, so that evidence from several questions about one place adds up; a frame's score is its
+highest cell. The rate of false alarms at a threshold follows from the merged peaks of held-out footage: counted where
+they lie, foretold beyond the highest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vidrnn.events import find_spans
+
+Array = npt.NDArray[np.float32]
+_BASE_QUANTILE = 0.8  # of ordinary scores; peaks above it carry the tail
+_LEAST_WIDTH = 1.0  # of a question that hardly moved: below it only something gross counts
+
+
+@dataclass(frozen=True)
+class Questions:
+    """How far the highest cell of each question strays over ordinary frames, in the order of `surprise.questions`."""
+
+    width: list[float]
+
+    @classmethod
+    def measure(cls, highest: Array) -> "Questions":
+        """From (frames, Q), the highest cell of each question in each ordinary frame: 99th percentile less median."""
+        if not len(highest):
+            return cls([_LEAST_WIDTH] * highest.shape[1])
+        middle, high = np.quantile(highest.astype(np.float64), [0.5, 0.99], axis=0)
+        return cls(np.maximum(high - middle, _LEAST_WIDTH).tolist())
+
+    def score(self, maps: Array) -> Array:
+        """(n, Q, rows, columns) surprises to (n, rows, columns) scores, 0 where nothing is active."""
+        weights = np.asarray(1 / np.asarray(self.width) / len(self.width), np.float32)
+        score: Array = np.einsum("nqrc,q->nrc", maps, weights)
+        return score
+
+    def leading(self, surprises: Array) -> int:
+        """Which question adds most to a cell's score; (Q,) surprises of it."""
+        return int(np.argmax(surprises / np.asarray(self.width)))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Merged peaks of ordinary footage above `base`: `count` of them in `hours`, on average `excess` above it."""
+
+    base: float
+    count: int
+    excess: float
+    hours: float
+
+    @classmethod
+    def measure(cls, series: Sequence[tuple[Array, npt.NDArray[np.float64]]], merge_seconds: float) -> "Tail":
+        """From the (T,) scores and (T,) seconds of each held-out block."""
+        base = float(np.quantile(np.concatenate([scores for scores, _ in series]), _BASE_QUANTILE))
+        peaks = [
+            float(scores[span.peak])
+            for scores, times in series
+            for span in find_spans(scores, scores > base, times, merge_seconds)
+        ]
+        hours = sum(seconds_of(times) for _, times in series) / 3600
+        excess = float(np.mean(peaks)) - base if peaks else 0.0
+        return cls(base, len(peaks), max(excess, 1e-3), hours)
+
+    def per_hour(self, score: float) -> float:
+        """False alarms an hour expected at a threshold of `score`; at least what lies above the base, below it.
+
+        Excesses over a high level are about exponential; with their mean known only from `count` of them, the
+        predictive tail is Lomax's, (1 + x / (count · excess))^−count, which admits what few peaks do not show.
+        """
+        if not self.count:
+            return 0.0
+        beyond = max(score - self.base, 0.0)
+        return float(self.count / self.hours * (1 + beyond / (self.count * self.excess)) ** -self.count)
+
+    def threshold(self, per_hour: float) -> float:
+        """The score at which `per_hour` false alarms an hour are expected; at least the base."""
+        if not self.count:
+            return self.base
+        ratio = self.count / self.hours / per_hour
+        return self.base + self.count * self.excess * (max(ratio, 1.0) ** (1 / self.count) - 1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """All that turns the surprises of one camera into scores, rarities and alarms."""
+
+    questions: Questions
+    tail: Tail
+    threshold: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the card of a model."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Calibration":
+        """What `to_json` gave."""
+        return cls(Questions(**value["questions"]), Tail(**value["tail"]), value["threshold"])
+
+
+def seconds_of(times: npt.NDArray[np.float64]) -> float:
+    """How long the frames at `times` last, the last one as long as the median."""
+    if len(times) < 2:
+        return 0.0
+    return float(times[-1] - times[0] + np.median(np.diff(times)))

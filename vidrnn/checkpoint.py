@@ -1,0 +1,117 @@
+"""A model on disk: `weights.safetensors` and `model.json`, its card. Loaded strictly, nothing is unpickled.
+
+The card holds all that is needed to use the weights: architecture, scaling, calibration, and what they were made from.
+`version` is the first 12 hex digits of the sha256 over the weights and the rest of the card.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from vidrnn.errors import CheckpointError
+from vidrnn.model import VideoRNN
+from vidrnn.storage import digest, replacing, write_json
+
+WEIGHTS, CARD = "weights.safetensors", "model.json"
+
+
+def camera_dir(root: Path, camera_id: str) -> Path:
+    """Where the model of a camera lies below `root`."""
+    return root / quote(camera_id, safe="")
+
+
+def cameras_in(root: Path) -> list[str]:
+    """The cameras that have a model below `root`, sorted; none where `root` does not exist."""
+    return sorted(unquote(path.parent.name) for path in root.glob(f"*/{CARD}"))
+
+
+def save_model(directory: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> str:
+    """Write weights and card, the card last; returns the version. The same model gives the same bytes."""
+    body = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    version = hashlib.sha256(body + digest(card).encode()).hexdigest()[:12]
+    with replacing(directory / WEIGHTS) as partial:
+        partial.write_bytes(body)
+    write_json(directory / CARD, {**card, "version": version})
+    return version
+
+
+def load_card(directory: Path) -> dict[str, Any]:
+    """The card of a model.
+
+    Raises:
+        CheckpointError: there is none, or it is not JSON.
+    """
+    path = directory / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no model here; expected a folder with {CARD} and {WEIGHTS}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}); pull the model again or train anew") from None
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path}: expected the card of a model, found {type(card).__name__}")
+    return card
+
+
+def load_weights(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a model.
+
+    Raises:
+        CheckpointError: there are none, or the file is damaged.
+    """
+    path = directory / WEIGHTS
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no weights here; expected a folder with {CARD} and {WEIGHTS}") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); pull the model again or train anew") from None
+
+
+def load_into(net: VideoRNN, weights: dict[str, Tensor], what: Path | str) -> None:
+    """Put weights into a network of exactly their shape.
+
+    Raises:
+        CheckpointError: naming the first tensor that is missing, unknown or of another shape.
+    """
+    own = net.state_dict()
+    for name in sorted(set(own) | set(weights)):
+        if name not in weights:
+            problem = f"it has no tensor {name}"
+        elif name not in own:
+            problem = f"its tensor {name} is unknown to the model that params.yaml describes"
+        elif weights[name].shape != own[name].shape:
+            problem = f"its tensor {name} is {_shape(weights[name])}, expected {_shape(own[name])}"
+        else:
+            continue
+        raise CheckpointError(
+            f"{what}: does not fit the model that params.yaml describes: {problem}; "
+            "give `model` the values it was trained with, or start from scratch (train.init_from: null)"
+        )
+    net.load_state_dict(weights, strict=True)
+
+
+def load_model(directory: Path) -> tuple[VideoRNN, dict[str, Any]]:
+    """The network with its weights, ready to score, and its card.
+
+    Raises:
+        CheckpointError: something is missing, damaged or does not fit.
+    """
+    card = load_card(directory)
+    try:
+        net = VideoRNN(**card["architecture"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{directory / CARD}: not a card that this version reads ({error})") from None
+    load_into(net, load_weights(directory), directory)
+    return net.eval().requires_grad_(False), card
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, torch.as_tensor(tensor.shape).tolist())) or "a number"

@@ -1,0 +1,238 @@
+"""The console command `vidrnn`. A user's mistake is one sentence and exit code 2, a failure of ours exit code 1.
+
+What is heavy is imported inside the commands, so that `vidrnn --help` answers at once.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from vidrnn import __version__
+from vidrnn.errors import UserError, VidrnnError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORT = Path("data/report/index.html")
+SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
+CELL_WIDTH = 40  # characters, by eye
+
+commands = typer.Typer(
+    help="Unlabelled video in, trusted tables out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Rev = Annotated[str | None, typer.Option(metavar="REV", help="A Git revision instead of the workspace.")]
+
+
+def app() -> None:
+    """Run the command line; the entry point of `vidrnn`."""
+    try:
+        commands(prog_name="vidrnn")
+    except VidrnnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vidrnn {__version__}")
+        raise typer.Exit
+
+
+@commands.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@commands.command()
+def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser, too.")] = False) -> None:
+    """Say where the report is.
+
+    Example: vidrnn report --open
+    """
+    from vidrnn.results import find_root
+
+    path = find_root(".") / REPORT
+    if not path.is_file():
+        raise UserError(f"{path}: not made yet; run `dvc repro`")
+    with _output() as out:
+        print(path, path.as_uri(), sep="\n", file=out)
+    if open_it:
+        import webbrowser
+
+        if not webbrowser.open(path.as_uri()):
+            raise UserError(f"{path}: no browser could be started here; open the file yourself")
+
+
+@commands.command()
+def metrics(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    rev: Rev = None,
+) -> None:
+    """Print what training and evaluation measured.
+
+    Example: vidrnn metrics --rev HEAD~1
+    """
+    from vidrnn import results
+
+    measured = results.metrics(rev=rev)
+    with _output() as out:
+        if as_json:
+            print(json.dumps(measured, indent=2, ensure_ascii=False), file=out)
+        else:
+            import pandas as pd
+
+            leaves = [(".".join(keys), _text(value)) for keys, value in _leaves(measured, ())]
+            out.write(_grid(pd.DataFrame(leaves, columns=["name", "value"]), out))
+
+
+@commands.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="videos, frames, events, promotions or metrics.")],
+    rev: Rev = None,
+    camera: Annotated[str | None, typer.Option(metavar="CAMERA", help="Only rows of this camera.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="VIDEO", help="Only rows of this video.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="A,B", help="Only these columns, in this order.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the first N rows.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, all rows.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all rows.")] = False,
+) -> None:
+    """Print rows of a table, ordered by camera, video and time.
+
+    Example: vidrnn table events --camera gate --columns recorded_at,reason --csv
+    """
+    if as_csv and as_json:
+        raise UserError("--csv and --json exclude each other; give one of them")
+    from vidrnn import results
+
+    wanted = None if columns is None else [column.strip() for column in columns.split(",")]
+    frame = results.load(name, rev=rev, camera=camera, video=video, columns=wanted)
+    with _output() as out:
+        if as_json:
+            rows = _plain(frame.head(limit) if limit is not None else frame).to_dict("records")
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+            print("[", ",\n ".join(lines), "]", sep="", file=out)
+        elif as_csv:
+            _lists_as_text(_plain(frame.head(limit) if limit is not None else frame)).to_csv(out, index=False)
+        else:
+            shown = frame.head(SHOWN_ROWS if limit is None else limit)
+            out.write(_grid(_lists_as_text(_plain(shown)), out))
+            out.write(f"{len(frame)} rows; {len(shown)} shown\n")
+
+
+@contextmanager
+def _output() -> Iterator[TextIO]:
+    """Yield standard output; a reader that has seen enough, such as `head`, ends the program without a word."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
+        raise typer.Exit from None
+
+
+def _leaves(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Each innermost value of nested objects, with the keys that lead to it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*keys, key))
+    else:
+        yield keys, value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _plain(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Times as ISO 8601 text, single-precision numbers by their shortest digits (0.1, not 0.10000000149), no NaN."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = pa.Table.from_pandas(frame, preserve_index=False)
+    for place, field in enumerate(columns.schema):
+        if pa.types.is_timestamp(field.type):
+            texts = pc.strftime(columns[field.name], "%Y-%m-%dT%H:%M:%SZ")
+            columns = columns.set_column(place, field.name, texts)
+        elif pa.types.is_floating(field.type):
+            digits = columns[field.name]
+            if pa.types.is_float32(field.type):
+                digits = digits.cast(pa.string()).cast(pa.float64())
+            numbers = pc.if_else(pc.is_nan(digits), pa.scalar(None, pa.float64()), digits)
+            columns = columns.set_column(place, field.name, numbers)
+    plain: pd.DataFrame = columns.to_pandas(types_mapper=pd.ArrowDtype)
+    return plain
+
+
+def _lists_as_text(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The same, with lists as JSON text, for where a cell is text."""
+    import pandas as pd
+    import pyarrow as pa
+
+    for name, dtype in frame.dtypes.items():
+        if isinstance(dtype, pd.ArrowDtype) and pa.types.is_list(dtype.pyarrow_dtype):
+            frame[name] = [None if value is None else json.dumps(list(value)) for value in frame[name].array]
+    return frame
+
+
+def _grid(frame: "pd.DataFrame", out: TextIO) -> str:
+    """A table for the eye: on a terminal, of as many columns as fit; elsewhere whole, and without colour."""
+    import pandas as pd
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = {
+        str(name): ["" if pd.isna(value) else _cell(value) for value in frame[name].tolist()] for name in frame.columns
+    }
+    widths = {name: max(map(cell_len, [name, *texts])) for name, texts in cells.items()}
+    console = Console(file=out)
+    if out.isatty():
+        widths = {name: min(width, CELL_WIDTH) for name, width in widths.items()}
+        taken = 1
+        fitting: list[str] = []
+        for name, width in widths.items():
+            taken += width + 3
+            if taken > console.width and fitting:
+                break
+            fitting.append(name)
+    else:
+        fitting = list(cells)
+        console = Console(file=out, width=1 + sum(width + 3 for width in widths.values()))
+    grid = Table()
+    for name in fitting:
+        grid.add_column(Text(name), no_wrap=True, overflow="ellipsis", max_width=widths[name])
+    for row in zip(*(cells[name] for name in fitting), strict=True):
+        grid.add_row(*map(Text, row))
+    with console.capture() as captured:
+        console.print(grid)
+    hidden = [name for name in cells if name not in fitting]
+    note = f"{len(hidden)} more columns, to be had with --columns: {', '.join(hidden)}\n" if hidden else ""
+    return captured.get() + note
+
+
+def _cell(value: Any) -> str:
+    """A value on one line, numbers to six digits."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "".join(character if character.isprintable() else " " for character in str(value))
+
+
+if __name__ == "__main__":
+    app()

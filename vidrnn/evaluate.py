@@ -1,0 +1,417 @@
+"""Measure: the tables, the models' cards and the labels become figures with intervals, and curves.
+
+A score holds until the next analysed frame, and everything is measured over all source frames of every scored video
+that could be read, warm-up included, on one global scale. Figures of alarms use the alarms as they were raised, figures
+of events the table `events`. Without labels there are still the hours of footage and the false alarms promised and
+seen on held-out ordinary footage.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vidrnn.errors import CheckpointError, SchemaError
+from vidrnn.labels import Labels, load_labels
+from vidrnn.metrics import (
+    Bools,
+    Confusion,
+    Curve,
+    EventCounts,
+    Floats,
+    Ints,
+    ResampledRanking,
+    auroc,
+    auroc_macro,
+    average_precision,
+    base_rate,
+    bootstrap_interval,
+    confusion,
+    equal_error_rate,
+    event_precision_recall,
+    minmax_per_video,
+    poisson_interval,
+    precision_recall_curve,
+    ratio,
+    roc_curve,
+    smooth_gaussian,
+)
+from vidrnn.params import EvaluateParams, Params
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import read_table, replacing, video_path, write_json, write_table
+
+ALL_CAMERAS = "*"
+CURVE_POINTS = 400
+DIGITS = 6  # of every figure that is written
+GAUSSIAN_SIGMA_FRAMES = 10.0  # of the column for comparison with papers; fixed, not chosen on any labels
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the stage writes."""
+
+    metrics: pa.Table
+    summary: dict[str, Any]
+    roc: Curve
+    precision_recall: Curve
+    model_versions: dict[str, str]  # by camera
+
+
+class _Figure(NamedTuple):
+    """A value, NaN where undefined, and its interval if it has one; `num_videos` is 0 if it is not of the footage."""
+
+    value: float | int | bool
+    num_videos: int
+    interval: dict[str, float | int] | None = None
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """One video against its labels, N source frames."""
+
+    score: Floats  # (N,) float32, as is the other
+    score_raw: Floats
+    unusual: Bools
+    frames: Confusion
+    events: EventCounts
+    labels_ignored: int  # events that lie wholly behind the part that could be read
+
+
+@dataclass(frozen=True)
+class _Video:
+    """One measured video; without labels its frames are not held in memory."""
+
+    hours: float
+    num_frames: int
+    labelled: _Labelled | None
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What a camera's model says of itself; `alarms` on `hours` of held-out ordinary footage, merged to events."""
+
+    version: str
+    threshold: float
+    hours: float
+    alarms: int
+    nll: float
+
+
+def evaluate(tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params) -> Evaluation:
+    """Measure every camera and all of them together.
+
+    Args:
+        tables_dir: with videos.parquet and the per-video folders frames and events.
+        model_dir: with a folder a camera; one without a folder has no model.
+        labels_dir: label files, or an empty folder.
+        params: the sections alarms and evaluate.
+
+    Raises:
+        LabelsError: a label file is wrong.
+        SchemaError: a table is missing, damaged or contradicts itself.
+        CheckpointError: a model's card is damaged.
+    """
+    rows = read_table(tables_dir / "videos.parquet", SCHEMAS["videos"])
+    labels = load_labels(labels_dir, rows)
+    facts = sorted(rows.to_pylist(), key=lambda row: (row["camera_id"], row["video_id"]))
+    by_id = {row["video_id"]: _read_video(tables_dir, row, labels.events) for row in facts}
+    videos = {name: video for name, video in by_id.items() if video is not None}
+    cameras = sorted({row["camera_id"] for row in facts})
+    cards = {camera: card for camera in cameras if (card := _load_card(model_dir, camera))}
+
+    figures: dict[str, dict[str, _Figure]] = {}
+    for camera in (ALL_CAMERAS, *cameras):
+        mine = [row for row in facts if camera in (ALL_CAMERAS, row["camera_id"])]
+        measured = [videos[row["video_id"]] for row in mine if row["video_id"] in videos]
+        unmeasured = [row["video_id"] for row in mine if row["video_id"] not in videos]
+        figures[camera] = {
+            **_footage_figures(labels, measured, unmeasured, sum(row["scored"] for row in mine)),
+            **_heldout_figures([card for name, card in cards.items() if camera in (ALL_CAMERAS, name)], params),
+        }
+        if labels.events is not None:
+            figures[camera] |= _label_figures([v.labelled for v in measured if v.labelled], params.evaluate)
+        if camera in cards:
+            figures[camera]["threshold"] = _Figure(cards[camera].threshold, 0)
+
+    labelled = [video.labelled for video in videos.values() if video.labelled]
+    unusual, score = _join(labelled, "unusual"), _join(labelled, "score")
+    return Evaluation(
+        metrics=_metrics_table(figures),
+        summary={**_nested(figures[ALL_CAMERAS]), "cameras": {c: _nested(figures[c]) for c in cameras}},
+        roc=roc_curve(unusual, score, CURVE_POINTS),
+        precision_recall=precision_recall_curve(unusual, score, CURVE_POINTS),
+        model_versions={camera: card.version for camera, card in cards.items()},
+    )
+
+
+def write_evaluation(evaluation: Evaluation, metrics_path: Path, summary_path: Path, curves_dir: Path) -> None:
+    """Write the table, the JSON for `dvc metrics`, and roc.csv and pr.csv for `dvc plots`."""
+    versions = json.dumps(evaluation.model_versions, sort_keys=True)
+    write_table(metrics_path, evaluation.metrics, SCHEMAS["metrics"], {"model_versions": versions})
+    write_json(summary_path, evaluation.summary)
+    _write_curve(curves_dir / "roc.csv", "fpr,tpr", evaluation.roc)
+    _write_curve(curves_dir / "pr.csv", "recall,precision", evaluation.precision_recall)
+
+
+# Reading
+
+
+def _read_video(tables_dir: Path, facts: dict[str, Any], events: pd.DataFrame | None) -> _Video | None:
+    """All source frames of a scored video; None where it was not scored, could not be read, or has no model."""
+    path = video_path(tables_dir / "frames", facts["camera_id"], facts["video_id"])
+    if not facts["scored"] or facts["status"] == "unreadable" or not path.exists():
+        return None
+    columns = ["frame_index", "time_seconds", "score_raw", "score", "alarm"]
+    table = read_table(path, SCHEMAS["frames"], columns)
+    if not table.num_rows:
+        return None
+    frames = {name: table.column(name).to_numpy() for name in columns}
+    num_frames, duration = facts["num_frames"], facts["duration_seconds"]
+    held = hold_until_next(frames["frame_index"], num_frames, str(path))
+    times = source_times(frames["frame_index"], frames["time_seconds"], num_frames, duration)
+    if not np.isfinite([frames["score_raw"], frames["score"]]).all():
+        raise SchemaError(f"{path}: holds a score that is not a finite number; delete it and run `dvc repro`")
+    if events is None:
+        return _Video(float(times[-1]) / 3600, num_frames, None)
+
+    in_seconds = "onset_seconds" in events.columns
+    unit = ["onset_seconds", "offset_seconds"] if in_seconds else ["onset_frame", "offset_frame"]
+    events_path = video_path(tables_dir / "events", facts["camera_id"], facts["video_id"])
+    raised = read_table(events_path, SCHEMAS["events"], unit).to_pandas().to_numpy()
+    marked = events.loc[events["video"] == facts["video_id"], unit].to_numpy()
+    clock: Ints | Floats = np.arange(num_frames + 1)
+    if in_seconds:
+        clock, marked, raised = _microseconds(times), _microseconds(marked), _microseconds(raised)
+    reachable = marked[marked[:, 0] < clock[-1]]
+    unusual = label_frames(clock[:-1], reachable)
+    labelled = _Labelled(
+        score=frames["score"][held],
+        score_raw=frames["score_raw"][held],
+        unusual=unusual,
+        frames=confusion(unusual, frames["alarm"][held]),
+        events=event_precision_recall(raised, reachable),
+        labels_ignored=len(marked) - len(reachable),
+    )
+    return _Video(float(times[-1]) / 3600, num_frames, labelled)
+
+
+def hold_until_next(frame_index: Ints, num_frames: int, what: str) -> Ints:
+    """For each source frame the position of the analysed frame whose score it takes: the latest, or else the first.
+
+    Args:
+        frame_index: (K,) of the analysed frames.
+        num_frames: N.
+        what: is named in the error.
+
+    Returns:
+        (N,) int64 in [0, K).
+
+    Raises:
+        SchemaError: the frames do not ascend, or lie outside the video.
+    """
+    if frame_index[0] < 0 or frame_index[-1] >= num_frames or (np.diff(frame_index) <= 0).any():
+        raise SchemaError(
+            f"{what}: expected ascending frames within the video's {num_frames}, found {frame_index[0]} to "
+            f"{frame_index[-1]}; delete it and run `dvc repro`"
+        )
+    return np.maximum(np.searchsorted(frame_index, np.arange(num_frames), side="right") - 1, 0)
+
+
+def source_times(frame_index: Ints, time_seconds: Floats, num_frames: int, duration_seconds: float | None) -> Floats:
+    """Seconds of each source frame, and last of all of the end; between analysed frames they are spread evenly.
+
+    Args:
+        frame_index: (K,) of the analysed frames.
+        time_seconds: (K,) of the analysed frames.
+        num_frames: N.
+        duration_seconds: the end; the frames' own pace tells it where this is unknown or too early.
+
+    Returns:
+        (N + 1,) float64.
+    """
+    last_frame, last_time = int(frame_index[-1]), float(time_seconds[-1])
+    end = last_time + (num_frames - last_frame) * (last_time / last_frame if last_frame else 0.0)
+    if duration_seconds is not None and duration_seconds > last_time:
+        end = duration_seconds
+    knots = np.concatenate((frame_index, [num_frames])), np.concatenate((time_seconds, [end]))
+    if frame_index[0] > 0:
+        knots = np.concatenate(([0], knots[0])), np.concatenate(([0.0], knots[1]))
+    return np.interp(np.arange(num_frames + 1), *knots)
+
+
+def label_frames(clock: Ints | Floats, intervals: Ints | Floats) -> Bools:
+    """Whether each instant lies in any interval [onset, offset).
+
+    Args:
+        clock: (N,) ascending, frames or seconds.
+        intervals: (L, 2) in the same unit.
+    """
+    unusual = np.zeros(len(clock), dtype=np.bool_)
+    for onset, offset in intervals:
+        unusual[np.searchsorted(clock, onset) : np.searchsorted(clock, offset)] = True
+    return unusual
+
+
+def _microseconds(seconds: Floats) -> Floats:
+    """Whole microseconds, so that a label at a frame's time meets that frame whatever the last bits say."""
+    return np.rint(np.asarray(seconds, dtype=np.float64) * 1e6)
+
+
+def _load_card(model_dir: Path, camera_id: str) -> _Card | None:
+    """The card of a camera's model; None where the camera has no model."""
+    path = model_dir / quote(camera_id, safe="") / "model.json"
+    if not path.parent.exists():
+        return None
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        heldout = card["heldout"]
+        return _Card(
+            version=str(card["version"]),
+            threshold=float(card["calibration"]["threshold"]),
+            hours=float(heldout["hours"]),
+            alarms=int(heldout["alarms"]),
+            nll=float(heldout["nll"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: expected a model's card, found {type(error).__name__} at {error}; run `dvc repro` or `dvc pull`"
+        ) from None
+
+
+# Figures
+
+
+def _footage_figures(
+    labels: Labels, measured: Sequence[_Video], unmeasured: Sequence[str], num_scored: int
+) -> dict[str, _Figure]:
+    tables = [table for table in (labels.events, labels.regions, labels.objects) if table is not None]
+    ignored = sum(int(table["video"].isin(list(unmeasured)).sum()) for table in tables)
+    ignored += sum(video.labelled.labels_ignored for video in measured if video.labelled)
+    count = len(measured)
+    return {
+        "labels": _Figure(bool(tables), count),
+        "labels_ignored": _Figure(ignored, count),
+        "hours": _Figure(math.fsum(video.hours for video in measured), count),
+        "num_videos": _Figure(count, count),
+        "num_videos_unmeasured": _Figure(num_scored - count, count),
+        "num_frames": _Figure(sum(video.num_frames for video in measured), count),
+    }
+
+
+def _heldout_figures(cards: Sequence[_Card], params: Params) -> dict[str, _Figure]:
+    """The rate of false alarms promised, and the one seen on held-out ordinary footage."""
+    hours = math.fsum(card.hours for card in cards)
+    alarms = sum(card.alarms for card in cards)
+    low, high = poisson_interval(alarms, hours, params.evaluate.confidence)
+    return {
+        "alarms_per_hour_promised": _Figure(params.alarms.per_hour, 0),
+        "alarms_per_hour_heldout": _Figure(ratio(alarms, hours), 0, {"low": low, "high": high}),
+        "heldout_alarms": _Figure(alarms, 0),
+        "heldout_hours": _Figure(hours, 0),
+        "heldout_nll": _Figure(ratio(math.fsum(card.nll * card.hours for card in cards), hours), 0),
+    }
+
+
+def _label_figures(videos: Sequence[_Labelled], params: EvaluateParams) -> dict[str, _Figure]:
+    """Every measure against events.csv."""
+    count = len(videos)
+
+    def figure(value: float, statistic: Callable[[Ints], float]) -> _Figure:
+        interval = bootstrap_interval(count, statistic, params.resamples, params.confidence, params.seed)
+        return _Figure(value, count, interval._asdict())
+
+    def counted(kind: type[Confusion] | type[EventCounts], counts: Sequence[tuple[int, ...]], name: str) -> _Figure:
+        of_video = np.array(counts, dtype=np.int64).reshape(count, 4)
+
+        def statistic(drawn: Ints) -> float:
+            return float(getattr(kind(*(drawn @ of_video).tolist()), name))
+
+        return figure(statistic(np.ones(count, dtype=np.int64)), statistic)
+
+    unusual, score, score_raw = _join(videos, "unusual"), _join(videos, "score"), _join(videos, "score_raw")
+    gauss = _concatenate([smooth_gaussian(video.score_raw, GAUSSIAN_SIGMA_FRAMES) for video in videos])
+    minmax = _concatenate([minmax_per_video(video.score) for video in videos])
+    video_index = np.repeat(np.arange(count), [video.score.size for video in videos])
+    ema = ResampledRanking(unusual, score, video_index)
+
+    per_video = [auroc(video.unusual, video.score) for video in videos]
+    macro, num_defined = auroc_macro([(video.unusual, video.score) for video in videos])
+    frames = [video.frames for video in videos]
+    events = [video.events for video in videos]
+    return {
+        "auroc_micro_ema": figure(auroc(unusual, score), ema.auroc),
+        "auroc_micro_raw": figure(auroc(unusual, score_raw), ResampledRanking(unusual, score_raw, video_index).auroc),
+        "auroc_micro_gauss": figure(auroc(unusual, gauss), ResampledRanking(unusual, gauss, video_index).auroc),
+        "auroc_micro_minmax": figure(auroc(unusual, minmax), ResampledRanking(unusual, minmax, video_index).auroc),
+        "auroc_macro": figure(macro, lambda drawn: _mean_of_defined(per_video, drawn))._replace(num_videos=num_defined),
+        "ap": figure(average_precision(unusual, score), ema.average_precision),
+        "ap_base_rate": _Figure(base_rate(unusual), count),
+        "eer": figure(equal_error_rate(unusual, score), ema.equal_error_rate),
+        **{name: counted(Confusion, frames, name) for name in ("accuracy", "precision", "recall", "f1")},
+        **{f"event_{name}": counted(EventCounts, events, name) for name in ("precision", "recall")},
+        "num_events_predicted": _Figure(sum(e.predicted for e in events), count),
+        "num_events_labelled": _Figure(sum(e.labelled for e in events), count),
+    }
+
+
+def _mean_of_defined(values: Sequence[float], drawn: Ints) -> float:
+    defined = ~np.isnan(values)
+    return ratio(float(drawn[defined] @ np.asarray(values)[defined]), int(drawn[defined].sum()))
+
+
+# Writing
+
+
+def _metrics_table(figures: dict[str, dict[str, _Figure]]) -> pa.Table:
+    rows = []
+    for camera, named in figures.items():
+        for name, figure in named.items():
+            interval = figure.interval or {}
+            rows.append(
+                {
+                    "camera_id": camera,
+                    "name": name,
+                    "value": _rounded(float(figure.value)),
+                    "low": _rounded(interval.get("low", float("nan"))),
+                    "high": _rounded(interval.get("high", float("nan"))),
+                    "num_videos": figure.num_videos,
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=SCHEMAS["metrics"])
+
+
+def _nested(figures: dict[str, _Figure]) -> dict[str, Any]:
+    """Figures by name: a number, or a number with its interval; undefined is null."""
+    return {
+        name: _rounded(figure.value)
+        if figure.interval is None
+        else {"value": _rounded(figure.value), **{key: _rounded(bound) for key, bound in figure.interval.items()}}
+        for name, figure in figures.items()
+    }
+
+
+def _rounded(value: float | int | bool) -> float | int | bool | None:
+    if not isinstance(value, float):
+        return value
+    return round(value, DIGITS) if math.isfinite(value) else None
+
+
+def _write_curve(path: Path, header: str, curve: Curve) -> None:
+    points = [f"{x:.{DIGITS}f},{y:.{DIGITS}f}" for x, y in zip(curve.x, curve.y, strict=True)]
+    with replacing(path) as partial:
+        partial.write_text("\n".join([header, *dict.fromkeys(points)]) + "\n", encoding="utf-8")
+
+
+def _join(videos: Sequence[_Labelled], column: str) -> Any:
+    return _concatenate([getattr(video, column) for video in videos])
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    return np.concatenate(parts) if parts else np.zeros(0)

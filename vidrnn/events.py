@@ -1,0 +1,43 @@
+"""Scores to events: which analysed frames raise an alarm, and which alarms are one event."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Seconds = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Analysed frames [start, stop) of one event, `peak` the first of those with the highest score."""
+
+    start: int
+    stop: int
+    peak: int
+
+
+def causal_average(scores: Sequence[float] | Floats, times: Seconds, time_constant: float) -> Floats:
+    """An exponential average that knows no future: (T,) scores at (T,) seconds; starts at the first score."""
+    out = np.empty(len(scores), np.float32)
+    level = 0.0
+    for t, value in enumerate(scores):
+        rate = 1.0 if t == 0 else 1 - np.exp(-(times[t] - times[t - 1]) / time_constant)
+        level += rate * (float(value) - level)
+        out[t] = level
+    return out
+
+
+def find_spans(scores: Floats, alarms: npt.NDArray[np.bool_], times: Seconds, merge_seconds: float) -> list[Span]:
+    """Runs of alarms, joined where at most `merge_seconds` lie between the last of one and the first of the next."""
+    frames = np.flatnonzero(alarms)
+    if not len(frames):
+        return []
+    apart = np.flatnonzero(np.diff(times[frames]) > merge_seconds) + 1
+    spans = []
+    for group in np.split(frames, apart):
+        # A joined run may hold frames without an alarm; its peak is an alarm all the same.
+        spans.append(Span(int(group[0]), int(group[-1]) + 1, int(group[np.argmax(scores[group])])))
+    return spans

@@ -1,0 +1,197 @@
+"""Video files to feature files, what moves in them, and shot signatures: one decoding pass each, only what changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vidrnn.decode import VideoReader
+from vidrnn.fan_out import fan_out
+from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, signature, working_picture
+from vidrnn.params import FeaturesParams
+from vidrnn.schema import SCHEMAS, cells_schema
+from vidrnn.storage import (
+    digest,
+    is_fresh,
+    read_metadata,
+    remove_orphans,
+    stage_digest,
+    table_writer,
+    video_path,
+    write_table,
+)
+from vidrnn.timebase import RateSampler, TimeBase
+
+PARTS = ("cells", "regions", "shots")
+_FLUSH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    facts: dict[str, Any]  # the row of the index
+    outs: dict[str, Path]
+    params: FeaturesParams
+    digest: str
+
+
+def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root: Path) -> pa.Table:
+    """Bring the feature files below `root` up to date.
+
+    Args:
+        videos: the footage folder.
+        index: its table `index`.
+        params: analysis rate, working height and background.
+        root: holds `cells/`, `regions/`, `shots/` with a file a video each, and `decoded.parquet`.
+
+    Returns:
+        The table `training`. A file that breaks off is `partial`, one without a frame `unreadable`; neither trains.
+    """
+    common = stage_digest("features", params.model_dump(), ["av", "numpy", "opencv-python-headless"])
+    jobs, wanted = [], set()
+    readable = [row for row in index.to_pylist() if row["status"] != "unreadable" and (row["trains"] or row["scored"])]
+    for row in readable:
+        outs = {part: video_path(root / part, row["camera_id"], row["video_id"]) for part in PARTS}
+        job = _Job(videos / row["video_id"], row, outs, params, digest([row["video_id"], row["sha256"], common]))
+        wanted |= set(outs.values())
+        jobs.append(job)
+    stale = [job for job in jobs if not all(is_fresh(out, job.digest) for out in job.outs.values())]
+    for _ in fan_out("features", _extract, stale, lambda job: job.facts["video_id"]):
+        pass
+    decoded_path = root / "decoded.parquet"
+    removed = remove_orphans(root, wanted | {decoded_path})
+    print(f"features: {len(stale)} decoded, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
+    decoded = pa.Table.from_pylist([_decoded_row(job) for job in jobs], schema=SCHEMAS["decoded"])
+    write_table(decoded_path, decoded, SCHEMAS["decoded"])
+    trains = [
+        {**{name: row[name] for name in ("camera_id", "video_id", "sha256", "num_analysed")}, "digest": job.digest}
+        for job, row in zip(jobs, decoded.to_pylist(), strict=True)
+        if job.facts["trains"] and row["status"] == "ok"
+    ]
+    return pa.Table.from_pylist(trains, schema=SCHEMAS["training"])
+
+
+def _decoded_row(job: _Job) -> dict[str, Any]:
+    found = read_metadata(job.outs["cells"])
+    row = {name: job.facts[name] for name in ("camera_id", "video_id", "sha256")}
+    numbers = {name: int(found[name]) for name in ("num_frames", "num_analysed", "num_undecodable")}
+    return {
+        **row,
+        **numbers,
+        "duration_seconds": float(found["duration_seconds"]),
+        "status": found["status"],
+        "message": found["message"],
+    }
+
+
+def _extract(job: _Job) -> None:
+    """Decode one video and write its three files, the cells last: they are what says that the video is done."""
+    cv2.setNumThreads(1)  # one process a core already
+    grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
+    schema = cells_schema(len(CHANNELS), ROWS, grid.columns)
+    size = (job.facts["width"], job.facts["height"])
+    rotation = job.facts["rotation"]
+    rows: list[FeatureRow] = []
+    shots: list[tuple[int, int, npt.NDArray[np.uint8]]] = []
+    num_analysed = num_frames = start = last = previous = 0
+    metadata = {"digest": job.digest}
+
+    with (
+        table_writer(job.outs["regions"], SCHEMAS["regions"], metadata) as write_regions,
+        table_writer(job.outs["shots"], SCHEMAS["shots"], metadata) as write_shots,
+        table_writer(job.outs["cells"], schema, metadata) as write_cells,
+        VideoReader(job.source) as reader,
+    ):
+        base = reader.time_base
+        sampler = RateSampler(base, job.params.rate_fraction)
+        extractor = FeatureExtractor(grid, base, job.params.warmup_seconds, job.params.background_seconds)
+
+        def write() -> None:
+            if rows:
+                write_cells(_cells_table(rows, start, base, schema))
+                write_regions(_regions_table(rows, size))
+                rows.clear()
+            if shots:
+                write_shots(_shots_table(shots))
+                shots.clear()
+
+        for frame in reader.frames():
+            if num_frames == 0:
+                start = previous = frame.pts
+            previous, last = last, frame.pts
+            num_frames += 1
+            shots.append((frame.frame_index, frame.pts, signature(frame.luma, rotation)))
+            if sampler.takes(frame.pts - start):
+                num_analysed += 1
+                picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
+                rows += extractor.push(frame.frame_index, frame.pts, picture)
+            if len(shots) >= _FLUSH_ROWS:
+                write()
+        rows += extractor.flush()
+        write()
+        step = last - previous if num_frames > 1 else 0
+        metadata |= _status(job.facts, reader, num_frames, base.seconds(last - start + step))
+        metadata |= {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
+
+
+def _status(facts: dict[str, Any], reader: VideoReader, num_frames: int, seconds: float) -> dict[str, str]:
+    """What decoding found out, as strings for the metadata of the file."""
+    claimed = facts["duration_seconds"]
+    problems = []
+    if num_frames == 0:
+        problems.append("no frame of it can be decoded")
+    if reader.truncated:
+        problems.append("the file breaks off")
+    if reader.num_undecodable:
+        problems.append(f"{reader.num_undecodable} packets cannot be decoded")
+    if num_frames and claimed is not None and seconds < claimed - max(1.0, 0.02 * claimed):
+        problems.append(f"only {seconds:.1f} of {claimed:.1f} seconds can be decoded")
+    return {
+        "num_undecodable": str(reader.num_undecodable),
+        "duration_seconds": repr(seconds),
+        "status": "unreadable" if num_frames == 0 else "partial" if problems else "ok",
+        "message": "; ".join(problems),
+    }
+
+
+def _cells_table(rows: list[FeatureRow], start: int, time_base: TimeBase, schema: pa.Schema) -> pa.Table:
+    return pa.table(
+        {
+            "frame_index": [row.frame_index for row in rows],
+            "pts": [row.pts for row in rows],
+            "time_seconds": [time_base.seconds(row.pts - start) for row in rows],
+            "valid": [row.valid for row in rows],
+            "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([row.cells for row in rows])),
+        },
+        schema=schema,
+    )
+
+
+def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table:
+    counts = [len(row.regions.areas) for row in rows]
+    boxes = np.concatenate([row.regions.boxes for row in rows]) * np.array(picture * 2, np.float32)
+    velocities = np.concatenate([row.regions.velocities for row in rows])
+    columns = {
+        "frame_index": np.repeat([row.frame_index for row in rows], counts),
+        "pts": np.repeat([row.pts for row in rows], counts),
+        **{name: boxes[:, k] for k, name in enumerate(("x0", "y0", "x1", "y1"))},
+        "area": np.concatenate([row.regions.areas for row in rows]) * np.float32(picture[0] * picture[1]),
+        "velocity_x": velocities[:, 0],
+        "velocity_y": velocities[:, 1],
+    }
+    return pa.table(columns, schema=SCHEMAS["regions"])
+
+
+def _shots_table(shots: list[tuple[int, int, npt.NDArray[np.uint8]]]) -> pa.Table:
+    return pa.table(
+        {
+            "frame_index": [frame_index for frame_index, _, _ in shots],
+            "pts": [pts for _, pts, _ in shots],
+            "signature": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([s for _, _, s in shots])),
+        },
+        schema=SCHEMAS["shots"],
+    )

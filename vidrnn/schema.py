@@ -1,0 +1,202 @@
+"""The table contracts: one Arrow schema a table. Every reader and every writer passes through `validate`.
+
+Intervals are [onset, offset). Coordinates are pixels of the picture as displayed, end excluded. Scores: higher is more
+unusual. Seconds inside a video count from its first frame; `recorded_at` is UTC and may be null.
+"""
+
+import pyarrow as pa
+
+from vidrnn.errors import SchemaError
+
+SCHEMA_VERSION = 1
+
+_KEY = [("camera_id", pa.string(), False), ("video_id", pa.string(), False)]
+_UTC = pa.timestamp("us", tz="UTC")
+_BOX = [("x0", pa.float32()), ("y0", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32())]
+
+
+def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
+    """Columns as (name, type) where null is allowed, (name, type, False) where it is not."""
+    return pa.schema([pa.field(c[0], c[1], nullable=len(c) == 2) for c in columns])
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    # A row a file, from container and stream facts alone.
+    "index": _schema(
+        *_KEY,
+        ("sha256", pa.string()),
+        ("codec", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("time_base_num", pa.int64()),
+        ("time_base_den", pa.int64()),
+        ("duration_seconds", pa.float64()),
+        ("recorded_at", _UTC),
+        ("recorded_at_source", pa.string(), False),
+        ("trains", pa.bool_(), False),
+        ("scored", pa.bool_(), False),
+        ("status", pa.string(), False),
+        ("message", pa.string(), False),
+    ),
+    # A row a file, as its frames were decoded: what only decoding knows.
+    "decoded": _schema(
+        *_KEY,
+        ("sha256", pa.string(), False),
+        ("num_frames", pa.int64(), False),
+        ("num_analysed", pa.int64(), False),
+        ("num_undecodable", pa.int64(), False),
+        ("duration_seconds", pa.float64(), False),
+        ("status", pa.string(), False),
+        ("message", pa.string(), False),
+    ),
+    # A row a file that trains; what a training depends on.
+    "training": _schema(
+        *_KEY, ("sha256", pa.string(), False), ("digest", pa.string(), False), ("num_analysed", pa.int64(), False)
+    ),
+    # A row a connected moving part of an analysed frame; velocity in picture heights per second.
+    "regions": _schema(
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        *[(*c, False) for c in _BOX],
+        ("area", pa.float32(), False),
+        ("velocity_x", pa.float32(), False),
+        ("velocity_y", pa.float32(), False),
+    ),
+    # A row a decoded frame: the mean luma of 8 × 8 parts of it.
+    "shots": _schema(
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        ("signature", pa.fixed_shape_tensor(pa.uint8(), (8, 8)), False),
+    ),
+    # A row a file.
+    "videos": _schema(
+        *_KEY,
+        ("sha256", pa.string()),
+        ("codec", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("time_base_num", pa.int64()),
+        ("time_base_den", pa.int64()),
+        ("num_frames", pa.int64(), False),
+        ("num_undecodable", pa.int64(), False),
+        ("duration_seconds", pa.float64()),
+        ("recorded_at", _UTC),
+        ("recorded_at_source", pa.string(), False),
+        ("trains", pa.bool_(), False),
+        ("scored", pa.bool_(), False),
+        ("status", pa.string(), False),
+        ("message", pa.string(), False),
+    ),
+    # A row an analysed frame of a scored file.
+    "frames": _schema(
+        *_KEY,
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        ("time_seconds", pa.float64(), False),
+        ("recorded_at", _UTC),
+        ("score_raw", pa.float32(), False),
+        ("score", pa.float32(), False),
+        ("alarm", pa.bool_(), False),
+        ("valid", pa.bool_(), False),
+    ),
+    # A row an unusual interval. `rarity` is the number of false alarms an hour expected at this score.
+    "events": _schema(
+        *_KEY,
+        ("event_id", pa.string(), False),
+        ("kind", pa.string(), False),
+        ("onset_pts", pa.int64(), False),
+        ("offset_pts", pa.int64(), False),
+        ("onset_seconds", pa.float64(), False),
+        ("offset_seconds", pa.float64(), False),
+        ("onset_frame", pa.int64(), False),
+        ("offset_frame", pa.int64(), False),
+        ("recorded_at", _UTC),
+        ("peak_seconds", pa.float64(), False),
+        ("peak_score", pa.float32(), False),
+        ("rarity", pa.float64(), False),
+        *_BOX,
+        ("track_ids", pa.list_(pa.int64()), False),
+        ("reason", pa.string()),
+        ("reason_quantity", pa.string()),
+        ("reason_expected_low", pa.float32()),
+        ("reason_expected_high", pa.float32()),
+        ("reason_seen", pa.float32()),
+        ("model_version", pa.string(), False),
+    ),
+    # A row a gate decision and measure.
+    "promotions": _schema(
+        ("camera_id", pa.string(), False),
+        ("candidate_version", pa.string(), False),
+        ("champion_version", pa.string()),
+        ("measure", pa.string(), False),
+        ("candidate_value", pa.float64()),
+        ("champion_value", pa.float64()),
+        ("difference_low", pa.float64()),
+        ("difference_high", pa.float64()),
+        ("promoted", pa.bool_(), False),
+        ("reason", pa.string(), False),
+    ),
+    # A row a metric and camera; camera_id `*` is all of them.
+    "metrics": _schema(
+        ("camera_id", pa.string(), False),
+        ("name", pa.string(), False),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("num_videos", pa.int64(), False),
+    ),
+}
+
+
+def scores_schema(rows: int, columns: int) -> pa.Schema:
+    """Of a per-video score file on a grid of `rows` × `columns` cells: a row an analysed frame.
+
+    `score_raw` and `score` as in the table `frames`; `cells` is the causal score of each cell, (rows, columns)
+    float16; the box is the window of the cell of the highest score, or what moves in it; the `reason_*` columns tell
+    which channel left its expected range there, and after how many steps of memory (0: what is usual here).
+    """
+    return _schema(
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        ("time_seconds", pa.float64(), False),
+        ("valid", pa.bool_(), False),
+        ("score_raw", pa.float32(), False),
+        ("score", pa.float32(), False),
+        ("cells", pa.fixed_shape_tensor(pa.float16(), (rows, columns)), False),
+        *_BOX,
+        ("reason_quantity", pa.string()),
+        ("reason_memory_steps", pa.int32()),
+        ("reason_expected_low", pa.float32()),
+        ("reason_expected_high", pa.float32()),
+        ("reason_seen", pa.float32()),
+    )
+
+
+def cells_schema(channels: int, rows: int, columns: int) -> pa.Schema:
+    """Of a per-video feature file: a row an analysed frame, `cells` is (channels, rows, columns) float16."""
+    return _schema(
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        ("time_seconds", pa.float64(), False),
+        ("valid", pa.bool_(), False),
+        ("cells", pa.fixed_shape_tensor(pa.float16(), (channels, rows, columns)), False),
+    )
+
+
+def validate(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
+    """The same table, once it is shown to keep its contract; metadata is not compared.
+
+    Raises:
+        SchemaError: naming `what` and the first column that differs, or that holds a null where none is allowed.
+    """
+    if table.schema.names != schema.names:
+        raise SchemaError(f"{what}: expected the columns {schema.names}, found {table.schema.names}")
+    for field in schema:
+        found = table.schema.field(field.name)
+        if found.type != field.type:
+            raise SchemaError(f"{what}: column {field.name} should be {field.type}, found {found.type}")
+        if not field.nullable and table.column(field.name).null_count:
+            raise SchemaError(f"{what}: column {field.name} holds a null where none is allowed")
+    return table

@@ -1,0 +1,20 @@
+"""Stage `gate`: keep the better of candidate and champion."""
+
+from pathlib import Path
+
+from vidrnn.gate import gate
+from vidrnn.params import load_params
+from vidrnn.schema import SCHEMAS
+from vidrnn.stages import run_stage
+from vidrnn.storage import read_table, write_table
+
+
+def main(features: str, training: str, candidate: str, champion: str, out: str, promotions: str) -> None:
+    """Held-out footage and two models a camera in; the one that is kept, and why, out."""
+    listed = read_table(Path(training), SCHEMAS["training"])
+    decided = gate(Path(features), listed, Path(candidate), Path(champion), Path(out), load_params())
+    write_table(Path(promotions), decided, SCHEMAS["promotions"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,20 @@
+"""Stage `index`: container and stream facts of every file."""
+
+from pathlib import Path
+
+from vidrnn.index import index_videos
+from vidrnn.params import load_params
+from vidrnn.schema import SCHEMAS
+from vidrnn.stages import run_stage
+from vidrnn.storage import write_table
+
+
+def main(videos: str, out: str) -> None:
+    """Footage folder in, table `index` out."""
+    params = load_params()
+    hashes = Path(out).parent / ".scratch" / "sha256.json"
+    write_table(Path(out), index_videos(Path(videos), params.index, params.data.time_zone, hashes), SCHEMAS["index"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,17 @@
+"""Stage `score`: causal scores of every cell of every scored video."""
+
+from pathlib import Path
+
+from vidrnn.schema import SCHEMAS
+from vidrnn.score import score_videos
+from vidrnn.stages import run_stage
+from vidrnn.storage import read_table
+
+
+def main(index: str, features: str, model: str, out: str) -> None:
+    """Table `index`, feature files and models in; a score file a video out."""
+    score_videos(read_table(Path(index), SCHEMAS["index"]), Path(features), Path(model), Path(out))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,186 @@
+"""Files: atomic, deterministic writes; per-video outputs that know from what they were made.
+
+A write goes to a temporary name in the same folder and is then renamed, so that a reader finds the old file or the new
+one, never half of one. Nothing here writes a clock, a host name or an absolute path.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+
+from vidrnn.errors import SchemaError
+from vidrnn.schema import SCHEMA_VERSION, validate
+
+ROW_GROUP_SIZE = 64  # of per-video tensor files: a group of the largest grid stays at a few megabytes
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it takes its place, on an error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write canonical JSON: sorted keys, two blanks, a final newline; NaN is refused."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: pa.Table, schema: pa.Schema, metadata: dict[str, str] | None = None) -> None:
+    """Write a validated table; the same rows and metadata give the same bytes.
+
+    Args:
+        path: of the Parquet file.
+        table: what to write.
+        schema: its contract.
+        metadata: strings kept beside the schema version.
+    """
+    with table_writer(path, schema, metadata) as write:
+        write(table)
+
+
+@contextmanager
+def table_writer(
+    path: Path, schema: pa.Schema, metadata: dict[str, str] | None = None
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Yield a function that takes parts of a table as they come; row groups are cut at fixed places all the same.
+
+    Bytes depend on the rows alone, not on how they were parted; at most one row group is held. `metadata` is written
+    when the file is closed, and may grow until then.
+    """
+    held: list[pa.Table] = []
+    tensors = any(isinstance(field.type, pa.FixedShapeTensorType) for field in schema)
+    group = ROW_GROUP_SIZE if tensors else 64 * 1024
+    with (
+        replacing(path) as partial,
+        pq.ParquetWriter(
+            partial, schema, compression="zstd", compression_level=3, use_dictionary=not tensors
+        ) as writer,
+    ):
+
+        def write(part: pa.Table) -> None:
+            held.append(validate(part, schema, path.name))
+            ready = pa.concat_tables(held)
+            whole = ready.num_rows // group * group
+            if whole:
+                writer.write_table(ready.slice(0, whole).combine_chunks(), row_group_size=group)
+                ready = ready.slice(whole)
+            held[:] = [ready]
+
+        yield write
+        rest = pa.concat_tables(held) if held else schema.empty_table()
+        writer.write_table(rest.combine_chunks(), row_group_size=group)
+        writer.add_key_value_metadata({"vidrnn_schema": str(SCHEMA_VERSION), **(metadata or {})})
+
+
+def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read and validate a whole table, or some `columns` of it.
+
+    Raises:
+        SchemaError: the file is missing, damaged, of another schema version, or breaks its contract.
+    """
+    check_version(read_metadata(path), path)
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    table = pq.read_table(path, columns=columns, partitioning=None, memory_map=False)
+    return validate(table, wanted, str(path))
+
+
+def check_version(metadata: dict[str, str], path: Path) -> None:
+    """Refuse a file that another schema version wrote.
+
+    Raises:
+        SchemaError: naming both versions.
+    """
+    found = metadata.get("vidrnn_schema")
+    if found != str(SCHEMA_VERSION):
+        raise SchemaError(
+            f"{path}: written with schema version {found}, this code reads {SCHEMA_VERSION}; "
+            "run the commit that wrote it, or `dvc repro` to make it anew"
+        )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings that a Parquet file carries beside its schema.
+
+    Raises:
+        SchemaError: the file is missing or damaged.
+    """
+    try:
+        raw = pq.read_metadata(path).metadata or {}
+    except FileNotFoundError:
+        raise SchemaError(f"{path}: not there; run `dvc repro` or `dvc pull`") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SchemaError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`") from None
+    return {key.decode(): value.decode() for key, value in raw.items() if not key.startswith((b"ARROW", b"pandas"))}
+
+
+def sha256_file(path: Path) -> str:
+    """The hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """The hex sha256 of the canonical JSON of `value`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stage_digest(stage: str, params: Any, modules: Sequence[str], dvc_file: Path = Path("dvc.yaml")) -> str:
+    """What a per-video output of a stage depends on, apart from its video.
+
+    Args:
+        stage: its name in `dvc.yaml`; the .py files among its deps count with their bytes.
+        params: its JSON-able parameters.
+        modules: importable packages whose versions count.
+        dvc_file: the pipeline.
+    """
+    from importlib.metadata import version
+
+    stages = YAML(typ="safe").load(dvc_file.read_text(encoding="utf-8"))["stages"]
+    sources = sorted(dep for dep in stages[stage]["deps"] if dep.endswith(".py"))
+    code = {source: sha256_file(dvc_file.parent / source) for source in sources}
+    versions = {name: version(name) for name in modules}
+    return digest({"params": params, "code": code, "versions": versions, "schema": SCHEMA_VERSION})
+
+
+def video_path(root: Path, camera_id: str, video_id: str, suffix: str = ".parquet") -> Path:
+    """Where the per-video output of `video_id` lies below `root`; a name can neither leave it nor collide."""
+    name = hashlib.sha256(video_id.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return root / f"camera_id={quote(camera_id, safe='')}" / f"{name}{suffix}"
+
+
+def is_fresh(path: Path, wanted_digest: str) -> bool:
+    """Whether a per-video output exists, is readable and was made from exactly what would make it now."""
+    try:
+        return read_metadata(path).get("digest") == wanted_digest
+    except SchemaError:
+        return False
+
+
+def remove_orphans(root: Path, wanted: set[Path]) -> int:
+    """Delete every file below `root` that is not wanted, and folders left empty; returns how many files went."""
+    removed = 0
+    for path in sorted(root.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in wanted:
+            path.unlink()
+            removed += 1
+    return removed

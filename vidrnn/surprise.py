@@ -1,0 +1,129 @@
+"""How far the world departs from what the network expected: per cell, per quantity, per length of memory.
+
+A *question* is a quantity asked at one length of memory: "is this speed usual here?" (the prior), "did the last second
+lead one to expect this shape?" (a horizon). Each has a map of causal surprises; `calibration.py` makes them comparable.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vidrnn.features import MAX_STEP_SECONDS
+from vidrnn.model import State, VideoRNN, context_of
+from vidrnn.windows import MODELLED, Standard, active_cells
+
+Array = npt.NDArray[np.float32]
+
+# Which channels answer for which quantity, and whether less than expected surprises too.
+QUANTITIES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "speed": (("person_speed", "part_speed", "person_spread", "part_spread"), False),
+    "direction": (("person_velocity_x", "person_velocity_y", "part_velocity_x", "part_velocity_y"), True),
+    "size": (("person_foreground", "person_moving", "part_foreground", "part_moving"), False),
+    "shape": (("difference", *(name for name in MODELLED if name.startswith("gradient"))), False),
+}
+_CHANNELS_OF = {name: [MODELLED.index(c) for c in channels] for name, (channels, _) in QUANTITIES.items()}
+
+
+def questions(num_horizons: int) -> list[tuple[str, int]]:
+    """(quantity, memory) in the order of the maps; memory 0 is the prior, k the k-th horizon."""
+    return [(quantity, memory) for memory in range(num_horizons + 1) for quantity in QUANTITIES]
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """A stretch of n analysed frames; Q questions, M = 1 + horizons memories, N = rows · columns cells.
+
+    Attributes:
+        maps: (n, Q, rows, columns), causal means of each question's surprise; 0 where nothing is active.
+        residual: (n, M, N, C), (seen − mean) / scale of each channel.
+        mean, scale: (n, M, N, C), what was expected, in standardised units.
+        seen: (n, N, C), in standardised units.
+    """
+
+    maps: Array
+    residual: Array
+    mean: Array
+    scale: Array
+    seen: Array
+
+
+class Observer:
+    """Feature rows in, surprise out, as a stream; state and averages start afresh after a gap in time.
+
+    Args:
+        net: in evaluation mode.
+        standard: scaling of the camera.
+        place: (N, place_size) of the camera.
+        horizons: numbers of steps ahead, ascending, as the network was trained.
+        average_steps: length of the causal mean of each cell, in analysed frames.
+    """
+
+    def __init__(
+        self, net: VideoRNN, standard: Standard, place: Tensor, horizons: list[int], average_steps: int
+    ) -> None:
+        self._net, self._standard, self._place = net, standard, place
+        self._horizons, self._average_steps = horizons, average_steps
+        with torch.no_grad():
+            width = net.input.out_features
+            mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
+        # The prior of every horizon is one and the same question; the first stands for it.
+        self._prior = mean[:, 0, 0].numpy(), scale[:, 0, 0].numpy()  # (N, C) each
+        self._last_time: float | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._state: State = self._net.initial_state(len(self._place))
+        # What was foretold for the steps to come, [horizon][step]: the prior until the memory has something to say.
+        self._foretold: list[list[tuple[Array, Array]]] = [[self._prior] * h for h in self._horizons]
+        self._recent: list[Array] = []
+
+    def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
+        """Take the next n rows, (n, C, rows, columns) features at `times` in seconds; yield stretches without a gap."""
+        before = times[0] if self._last_time is None else self._last_time
+        steps = np.diff(times, prepend=before)
+        self._last_time = float(times[-1])
+        starts = [0, *np.flatnonzero(steps > MAX_STEP_SECONDS).tolist(), len(times)]
+        for start, stop in zip(starts, starts[1:], strict=False):
+            if start < len(steps) and steps[start] > MAX_STEP_SECONDS:
+                self._start()
+            if stop > start:
+                yield self._stretch(cells[start:stop])
+
+    @torch.no_grad()
+    def _stretch(self, cells: Array) -> Surprise:
+        n, _, rows, columns = cells.shape
+        z = torch.from_numpy(self._standard.apply(cells.copy()))
+        memory, self._state = self._net(context_of(z), self._place, self._state)  # (N, n, H)
+        mean, scale = (part.numpy() for part in self._net.predict(memory, self._place))  # (N, n, K, C)
+        means, scales = [np.broadcast_to(self._prior[0], (n, *self._prior[0].shape))], [
+            np.broadcast_to(self._prior[1], (n, *self._prior[1].shape))
+        ]
+        for k, foretold in enumerate(self._foretold):
+            foretold += [(mean[:, t, k], scale[:, t, k]) for t in range(n)]
+            means.append(np.stack([m for m, _ in foretold[:n]]))
+            scales.append(np.stack([s for _, s in foretold[:n]]))
+            # Copies, so that what is kept does not hold the whole stretch in memory.
+            foretold[:] = [(m.copy(), s.copy()) for m, s in foretold[n:]]
+        expected, spread = np.stack(means, 1), np.stack(scales, 1)  # (n, M, N, C)
+        seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
+        residual = (seen[:, None] - expected) / spread
+        active = active_cells(cells).reshape(n, 1, -1)
+        maps = []
+        for quantity, memory_index in questions(len(self._horizons)):
+            part = residual[:, memory_index][..., _CHANNELS_OF[quantity]]
+            both = QUANTITIES[quantity][1]
+            maps.append((np.abs(part) if both else np.maximum(part, 0)).sum(-1))
+        stacked = np.where(active, np.stack(maps, 1), 0).reshape(n, len(maps), rows, columns).astype(np.float32)
+        return Surprise(self._causal_mean(stacked), residual, expected, spread, seen)
+
+    def _causal_mean(self, maps: Array) -> Array:
+        """Mean over the last `average_steps` maps, over fewer at the start."""
+        out = np.empty_like(maps)
+        for t, current in enumerate(maps):
+            self._recent = [*self._recent[-self._average_steps + 1 :], current] if self._average_steps > 1 else [current]
+            out[t] = np.mean(self._recent, axis=0)
+        return out

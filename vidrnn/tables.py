@@ -1,0 +1,251 @@
+"""Scores to tables: `videos`, `frames`, `events`, and a picture of every event."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidrnn.calibration import Calibration
+from vidrnn.checkpoint import camera_dir, cameras_in, load_card
+from vidrnn.decode import VideoReader
+from vidrnn.errors import DecodeError
+from vidrnn.events import find_spans
+from vidrnn.fan_out import fan_out
+from vidrnn.params import AlarmsParams
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import (
+    digest,
+    is_fresh,
+    read_metadata,
+    read_table,
+    remove_orphans,
+    replacing,
+    stage_digest,
+    video_path,
+    write_table,
+)
+
+PICTURE_WIDTH = 640  # pixels at most, of the picture of an event
+_JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    row: dict[str, Any]  # of the table `videos`
+    scores: Path
+    frames: Path
+    events: Path
+    pictures: Path
+    card: dict[str, Any]
+    merge_seconds: float
+    digest: str
+
+
+def make_tables(
+    videos: Path, index: pa.Table, features: Path, models: Path, scores: Path, alarms: AlarmsParams, out: Path, media: Path
+) -> None:
+    """Bring the tables below `out` and the pictures below `media` up to date.
+
+    Args:
+        videos: the footage folder.
+        index: its table `index`.
+        features, models, scores: roots of earlier stages.
+        alarms: which alarms are one event.
+        out: gets `videos.parquet`, and a file a video below `frames/` and `events/`.
+        media: gets a JPEG an event, named by its id.
+    """
+    decoded = {row["video_id"]: row for row in read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()}
+    skipped = json.loads((scores / "skipped.json").read_text(encoding="utf-8"))
+    rows = [_video_row(row, decoded.get(row["video_id"]), skipped.get(row["video_id"], "")) for row in index.to_pylist()]
+    write_table(out / "videos.parquet", pa.Table.from_pylist(rows, schema=SCHEMAS["videos"]), SCHEMAS["videos"])
+
+    common = stage_digest("tables", alarms.model_dump(), ["av", "numpy", "opencv-python-headless"])
+    cards = {camera_id: load_card(camera_dir(models, camera_id)) for camera_id in cameras_in(models)}
+    jobs = []
+    for row in rows:
+        camera_id, video_id = row["camera_id"], row["video_id"]
+        path = video_path(scores, camera_id, video_id)
+        if not path.is_file():
+            continue
+        made_from = digest([read_metadata(path)["digest"], json.loads(json.dumps(row, default=str)), common])
+        frames, events = (video_path(out / part, camera_id, video_id) for part in ("frames", "events"))
+        pictures = video_path(media, camera_id, video_id).parent
+        card = cards[camera_id]
+        jobs.append(_Job(videos / video_id, row, path, frames, events, pictures, card, alarms.merge_seconds, made_from))
+    stale = [job for job in jobs if not (is_fresh(job.frames, job.digest) and is_fresh(job.events, job.digest))]
+    for _ in fan_out("tables", _make, stale, lambda job: job.row["video_id"]):
+        pass
+    removed = remove_orphans(out, {out / "videos.parquet", *(path for job in jobs for path in (job.frames, job.events))})
+    pictures_wanted = {job.pictures / f"{event_id}.jpg" for job in jobs for event_id in _event_ids(job.events)}
+    removed += remove_orphans(media, pictures_wanted)
+    media.mkdir(parents=True, exist_ok=True)
+    print(f"tables: {len(stale)} videos made, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
+
+
+def _event_ids(events: Path) -> list[str]:
+    ids: list[str] = pq.read_table(events, columns=["event_id"], partitioning=None)["event_id"].to_pylist()
+    return ids
+
+
+def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str) -> dict[str, Any]:
+    names = [name for name in SCHEMAS["videos"].names if name in row]
+    messages = [row["message"]]
+    merged = {name: row[name] for name in names} | {"num_frames": 0, "num_undecodable": 0}
+    if decoded is not None:
+        merged |= {name: decoded[name] for name in ("num_frames", "num_undecodable", "duration_seconds", "status")}
+        messages.append(decoded["message"])
+    return merged | {"message": "; ".join(filter(None, [*messages, skipped]))}
+
+
+def _make(job: _Job) -> None:
+    """Write the frames, the pictures and the events of one video, the events last."""
+    table = read_scores(job.scores)
+    times = table["time_seconds"].to_numpy()
+    score = table["score"].to_numpy()
+    calibration = Calibration.from_json(job.card["calibration"])
+    alarm = (score > calibration.threshold) & table["valid"].to_numpy()
+    key = {name: [job.row[name]] * len(times) for name in ("camera_id", "video_id")}
+    recorded_at = [_later(job.row["recorded_at"], seconds) for seconds in times.tolist()]
+    columns = {name: table[name] for name in ("frame_index", "pts", "time_seconds", "score_raw", "score", "valid")}
+    frames = {**key, **columns, "recorded_at": recorded_at, "alarm": alarm}
+    schema = SCHEMAS["frames"]
+    metadata = {"digest": job.digest, "sha256": job.row["sha256"], "model_version": job.card["version"]}
+    write_table(job.frames, pa.table({name: frames[name] for name in schema.names}, schema=schema), schema, metadata)
+
+    rows = table.drop_columns(["cells"]).to_pylist()
+    events = []
+    for span in find_spans(score, alarm, times, job.merge_seconds):
+        events.append(_event(job, rows, span.start, span.stop, span.peak, calibration))
+    _write_pictures(job, {rows_pts: event_id for rows_pts, event_id in _peaks(events, rows)})
+    schema = SCHEMAS["events"]
+    write_table(job.events, pa.Table.from_pylist(events, schema=schema), schema, metadata)
+
+
+def read_scores(path: Path) -> pa.Table:
+    """A score file, whole; its grid is its own."""
+    from vidrnn.schema import scores_schema
+
+    rows, columns = pq.read_schema(path).field("cells").type.shape
+    return read_table(path, scores_schema(rows, columns))
+
+
+def _event(
+    job: _Job, rows: list[dict[str, Any]], start: int, stop: int, peak: int, calibration: Calibration
+) -> dict[str, Any]:
+    first, top = rows[start], rows[peak]
+    if stop < len(rows):
+        offset = (rows[stop]["pts"], rows[stop]["time_seconds"], rows[stop]["frame_index"])
+    else:  # the last analysed frame lasts until the footage ends, at least one tick
+        pts, seconds = rows[-1]["pts"], job.row["duration_seconds"]
+        base = job.row["time_base_num"] / job.row["time_base_den"]
+        offset = (max(pts + 1, rows[0]["pts"] + round(seconds / base)), seconds, job.row["num_frames"])
+    quantity, sentence = explain(
+        top["reason_quantity"],
+        top["reason_memory_steps"],
+        top["reason_expected_low"],
+        top["reason_expected_high"],
+        top["reason_seen"],
+    )
+    return {
+        "camera_id": job.row["camera_id"],
+        "video_id": job.row["video_id"],
+        "event_id": hashlib.sha256(f"{job.row['sha256']}:{first['pts']}".encode()).hexdigest()[:16],
+        "kind": "unusual",
+        "onset_pts": first["pts"],
+        "offset_pts": offset[0],
+        "onset_seconds": first["time_seconds"],
+        "offset_seconds": offset[1],
+        "onset_frame": first["frame_index"],
+        "offset_frame": offset[2],
+        "recorded_at": _later(job.row["recorded_at"], first["time_seconds"]),
+        "peak_seconds": top["time_seconds"],
+        "peak_score": top["score"],
+        "rarity": calibration.tail.per_hour(top["score"]),
+        **{name: top[name] for name in ("x0", "y0", "x1", "y1")},
+        "track_ids": [],
+        "reason": sentence,
+        "reason_quantity": quantity,
+        **{name: top[name] for name in ("reason_expected_low", "reason_expected_high", "reason_seen")},
+        "model_version": job.card["version"],
+    }
+
+
+def _later(recorded_at: datetime | None, seconds: float) -> datetime | None:
+    return None if recorded_at is None else recorded_at + timedelta(seconds=seconds)
+
+
+_EDGES = ("upright", "steep", "falling", "level", "rising", "leaning")
+
+
+def explain(channel: str, memory_steps: int, low: float, high: float, seen: float) -> tuple[str, str]:
+    """(quantity, sentence) for the channel that left its range, in words for someone who watches a screen.
+
+    Args:
+        channel: a name in `windows.MODELLED`.
+        memory_steps: 0 if the range is what is usual at this place, else it is what the last moments led one to expect.
+        low, high, seen: in the channel's own unit.
+    """
+    where = "is usual here" if memory_steps == 0 else "was to be expected a moment before"
+    window = "person-sized window" if not channel.startswith("part_") else "small window"
+    name = channel.removeprefix("person_").removeprefix("part_")
+    least = max(low, 0.0)
+    if name == "speed":
+        return "speed", f"moves at {seen:.2f} picture heights a second where {least:.2f}–{high:.2f} {where}"
+    if name == "spread":
+        return (
+            "speed",
+            f"moves unevenly, by {seen:.2f} picture heights a second between its parts, where {least:.2f}–{high:.2f} {where}",
+        )
+    if name in ("velocity_x", "velocity_y"):
+        negative, positive = ("left", "right") if name == "velocity_x" else ("up", "down")
+        way = positive if seen >= 0 else negative
+        return (
+            "direction",
+            f"moves {way} at {abs(seen):.2f} picture heights a second where {_sided(low, high, negative, positive)} {where}",
+        )
+    if name in ("foreground", "moving"):
+        what = "fills" if name == "foreground" else "moves in"
+        return "size", f"{what} {seen:.0%} of a {window} where {least:.0%}–{max(high, 0):.0%} {where}"
+    if name == "difference":
+        return "shape", f"stands out by {seen:.0%} of full brightness where {least:.0%}–{max(high, 0):.0%} {where}"
+    edges = _EDGES[int(name.removeprefix("gradient"))]
+    return "shape", f"has {edges} edges of strength {seen:.3f} where {least:.3f}–{max(high, 0):.3f} {where}"
+
+
+def _sided(low: float, high: float, negative: str, positive: str) -> str:
+    """A range of signed speeds in words."""
+    if low >= 0:
+        return f"{low:.2f}–{high:.2f} to the {positive}" if positive in ("left", "right") else f"{low:.2f}–{high:.2f} {positive}"
+    if high <= 0:
+        text = f"{-high:.2f}–{-low:.2f}"
+        return f"{text} to the {negative}" if negative in ("left", "right") else f"{text} {negative}"
+    return f"{-low:.2f} {negative} to {high:.2f} {positive}"
+
+
+def _peaks(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    pts_at = {row["time_seconds"]: row["pts"] for row in rows}
+    return [(pts_at[event["peak_seconds"]], event["event_id"]) for event in events]
+
+
+def _write_pictures(job: _Job, wanted: dict[int, str]) -> None:
+    """A JPEG of each event's highest frame; one that cannot be decoded again has none, and the report says so."""
+    if not wanted:
+        return
+    try:
+        with VideoReader(job.source) as reader:
+            for pts, picture in reader.pictures(sorted(wanted)):
+                scale = min(1.0, PICTURE_WIDTH / picture.shape[1])
+                small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                body = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+                with replacing(job.pictures / f"{wanted[pts]}.jpg") as partial:
+                    partial.write_bytes(np.asarray(body).tobytes())
+    except DecodeError as error:
+        print(f"tables: {job.row['video_id']}: no pictures of its events: {error}", flush=True)

@@ -1,0 +1,285 @@
+"""Feature files to training windows: blocks that are held out whole, and batches that any number of workers can share.
+
+A block is never split between fitting, validation and calibration, so that no frame is judged by a network that saw
+its neighbour. What is in a batch depends on the seed and the epoch alone, never on how many workers share it.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from vidrnn.errors import FootageError
+from vidrnn.features import CHANNELS, MAX_STEP_SECONDS
+
+# What the network sees and predicts. The luma and the flow of the whole picture are left out: they tell of the
+# camera, not of what moves in front of it.
+MODELLED: tuple[str, ...] = CHANNELS[CHANNELS.index("difference") :]
+_FIRST = CHANNELS.index(MODELLED[0])
+_FOREGROUND = MODELLED.index("person_foreground")
+ACTIVE_SHARE = 0.05  # of foreground in a cell's person-sized window, beyond which there is something to predict
+CLIP = (-6.0, 12.0)  # of standardised features
+_CACHE_BYTES = 384 * 2**20
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows [start, stop) of a feature file that stand or fall together.
+
+    Attributes:
+        path: of the feature file.
+        key: sha256 of the source and the block's number, the same wherever the file lies.
+        start, stop: rows, without a gap in time between them.
+        seconds: of footage.
+    """
+
+    path: str
+    key: str
+    start: int
+    stop: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """The blocks of a camera by what they are for."""
+
+    fit: list[Block]
+    validation: list[Block]
+    calibration: list[Block]
+
+
+def blocks_of(path: Path, sha256: str, block_seconds: float, gap_seconds: float) -> list[Block]:
+    """Cut a feature file: whole if it is short, else stretches of `block_seconds` with `gap_seconds` between.
+
+    A gap in the footage ends a block too. Stretches of less than a sixth of `block_seconds` are left out, unless the
+    file has nothing longer.
+    """
+    times = pq.read_table(path, columns=["time_seconds"], partitioning=None)["time_seconds"].to_numpy()
+    if not len(times):
+        return []
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    starts = [0, *(np.flatnonzero(np.diff(times) > MAX_STEP_SECONDS) + 1).tolist(), len(times)]
+    blocks = []
+    for first, end in zip(starts, starts[1:], strict=False):
+        begin, last = times[first], times[end - 1] + step
+        while begin < last:
+            finish = last if last - begin <= block_seconds + gap_seconds else begin + block_seconds
+            start, stop = first + np.searchsorted(times[first:end], [begin, finish]).astype(int)
+            blocks.append(Block(str(path), f"{sha256}:{len(blocks)}", int(start), int(stop), float(finish - begin)))
+            begin = finish + gap_seconds
+    long_enough = [block for block in blocks if block.seconds >= block_seconds / 6]
+    return long_enough or blocks
+
+
+def split_blocks(
+    blocks: Sequence[Block], seed: int, validation_share: float, calibration_share: float, camera_id: str
+) -> Split:
+    """Give every block its purpose, by a hash of (seed, source, block): the same for the same footage, in any order.
+
+    Raises:
+        FootageError: fewer than three blocks, so that not each purpose could have one.
+    """
+    if len(blocks) < 3:
+        minutes = sum(block.seconds for block in blocks) / 60
+        raise FootageError(
+            f"camera {camera_id}: {minutes:.1f} minutes of ordinary footage in {len(blocks)} blocks is too little to "
+            "learn from; expected at least 3 blocks (files, or stretches of train.block_seconds): add footage"
+        )
+    order = sorted(blocks, key=lambda block: hashlib.sha256(f"{seed}:{block.key}".encode()).digest())
+    validation = max(1, round(len(order) * validation_share))
+    calibration = max(1, round(len(order) * calibration_share))
+    return Split(
+        fit=order[validation : len(order) - calibration],
+        validation=order[:validation],
+        calibration=order[len(order) - calibration :],
+    )
+
+
+class CellReader:
+    """Rows of feature files, through a cache of row groups that is bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, pq.ParquetFile] = {}
+        self._groups: OrderedDict[tuple[str, int], Array] = OrderedDict()
+        self._bytes = 0
+
+    def rows(self, path: str, start: int, stop: int) -> Array:
+        """(stop − start, len(MODELLED), rows, columns) float32, not standardised."""
+        if path not in self._files:
+            self._files[path] = pq.ParquetFile(path)
+        metadata = self._files[path].metadata
+        parts, first = [], 0
+        for group in range(metadata.num_row_groups):
+            size = metadata.row_group(group).num_rows
+            if first < stop and first + size > start:
+                parts.append(self._group(path, group)[max(start - first, 0) : stop - first])
+            first += size
+        return np.concatenate(parts).astype(np.float32)
+
+    def _group(self, path: str, group: int) -> npt.NDArray[np.float16]:
+        key = (path, group)
+        if key in self._groups:
+            self._groups.move_to_end(key)
+            return self._groups[key]
+        cells = self._files[path].read_row_group(group, columns=["cells"])["cells"].combine_chunks()
+        array = np.ascontiguousarray(cells.to_numpy_ndarray()[:, _FIRST:])
+        self._groups[key] = array
+        self._bytes += array.nbytes
+        while self._bytes > _CACHE_BYTES and len(self._groups) > 1:
+            self._bytes -= self._groups.popitem(last=False)[1].nbytes
+        return array
+
+
+def active_cells(cells: Array) -> npt.NDArray[np.bool_]:
+    """Where there is something to predict: (T, C, rows, columns) features to (T, rows, columns)."""
+    return cells[:, _FOREGROUND] > ACTIVE_SHARE
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and standard deviation of each channel over the active cells that were fitted: (C,) float32 each."""
+
+    mean: Array
+    sd: Array
+
+    def apply(self, cells: Array) -> Array:
+        """(T, C, rows, columns) features to standard deviations from the mean, clipped to CLIP."""
+        z = (cells - self.mean[:, None, None]) / self.sd[:, None, None]
+        return np.clip(z, *CLIP, out=z)
+
+
+def standard_of(reader: CellReader, blocks: Sequence[Block]) -> Standard:
+    """Measure it over the active cells of some blocks, block by block; all cells where nothing is active."""
+    total = np.zeros((3, len(MODELLED)))
+    for only_active in (True, False):
+        for block in blocks:
+            cells = reader.rows(block.path, block.start, block.stop)
+            chosen = cells.transpose(0, 2, 3, 1)
+            values = (chosen[active_cells(cells)] if only_active else chosen.reshape(-1, len(MODELLED))).astype(float)
+            total += [np.full(len(MODELLED), len(values)), values.sum(0), (values**2).sum(0)]
+        if total[0, 0]:
+            break
+    mean = total[1] / total[0]
+    sd = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))
+    # A channel that never varied says nothing: with this floor its smallest change stays within the clip.
+    return Standard(mean.astype(np.float32), np.maximum(sd, 1e-3).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of cells; N sequences of T steps, K horizons.
+
+    Attributes:
+        context: (N, T, 9 · C).
+        place: (N, place_size).
+        target: (N, T, K, C), what came after each step, at each horizon.
+        weight: (N, T, K), 1 where something is there to be predicted, little elsewhere.
+        remembers: (N,), 0 where the memory is withheld.
+    """
+
+    context: Tensor
+    place: Tensor
+    target: Tensor
+    weight: Tensor
+    remembers: Tensor
+
+
+QUIET_WEIGHT = 0.02  # of a target where nothing is active
+
+
+class WindowSampler:
+    """Batches of windows, drawn mostly where something moves.
+
+    Args:
+        reader, standard: where cells come from and how they are scaled.
+        blocks: with the place tensor of their camera, (rows · columns, place_size).
+        seq_len: T.
+        horizons: K numbers of steps ahead, ascending.
+        cells_per_window: sequences taken from each window.
+        memory_dropout: share of sequences whose memory is withheld.
+        seed: of everything drawn.
+    """
+
+    def __init__(
+        self,
+        reader: CellReader,
+        blocks: Sequence[tuple[Block, Standard, Tensor]],
+        seq_len: int,
+        horizons: Sequence[int],
+        cells_per_window: int,
+        memory_dropout: float,
+        seed: int,
+    ) -> None:
+        self._reader, self._seq_len, self._horizons = reader, seq_len, list(horizons)
+        self._cells_per_window, self._memory_dropout, self._seed = cells_per_window, memory_dropout, seed
+        self._length = seq_len + self._horizons[-1]
+        hop = max(1, seq_len // 4)
+        self._windows = [
+            (k, start)
+            for k, (block, _, _) in enumerate(blocks)
+            for start in range(block.start, block.stop - self._length + 1, hop)
+        ]
+        self._blocks = list(blocks)
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return len(self._windows)
+
+    def epoch(self, epoch: int, num_batches: int, batch_windows: int, rank: int, world_size: int) -> Iterator[Batch]:
+        """The share of worker `rank` in `num_batches` batches of `batch_windows` windows.
+
+        Windows come in a seeded order, each once before any comes twice; every worker gets equally many.
+        """
+        wanted = num_batches * batch_windows
+        order: list[int] = []
+        turn = 0
+        while len(order) < wanted:
+            order += np.random.default_rng([self._seed, epoch, turn]).permutation(len(self._windows)).tolist()
+            turn += 1
+        for number in range(num_batches):
+            mine = range(number * batch_windows + rank, (number + 1) * batch_windows, world_size)
+            yield _joined([self._window(order[k], [self._seed, epoch, k]) for k in mine])
+
+    def _window(self, index: int, seed: list[int]) -> Batch:
+        number, start = self._windows[index]
+        block, standard, place = self._blocks[number]
+        cells = self._reader.rows(block.path, start, start + self._length)
+        active = active_cells(cells).reshape(self._length, -1)  # (length, cells)
+        z = standard.apply(cells)
+        columns = z.shape[3]
+        rng = np.random.default_rng(seed)
+        worth = active.sum(0) + QUIET_WEIGHT * len(active)
+        pick = rng.choice(len(worth), min(self._cells_per_window, len(worth)), replace=False, p=worth / worth.sum())
+        steps, ahead = self._seq_len, np.asarray(self._horizons)[None, :] + np.arange(self._seq_len)[:, None]
+        flat = z.reshape(*z.shape[:2], -1)[:, :, pick]  # (length, C, N)
+        target = flat[ahead].transpose(3, 0, 1, 2)  # (T, K, C, N) to (N, T, K, C)
+        weight = np.where(active[:, pick][ahead], 1.0, QUIET_WEIGHT).transpose(2, 0, 1)  # (N, T, K)
+        return Batch(
+            context=torch.from_numpy(_context(z[:steps], pick // columns, pick % columns)),
+            place=place[pick],
+            target=torch.from_numpy(np.ascontiguousarray(target)),
+            weight=torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32)),
+            remembers=torch.from_numpy((rng.random(len(pick)) >= self._memory_dropout).astype(np.float32)),
+        )
+
+
+def _context(z: Array, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Array:
+    """(T, C, rows, columns) to (N, T, 9 · C) at N cells; the same order as `model.context_of`."""
+    padded = np.pad(z, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    around = [padded[:, :, rows + dy, columns + dx] for dy in range(3) for dx in range(3)]  # 9 of (T, C, N)
+    return np.ascontiguousarray(np.stack(around, 2).reshape(len(z), -1, len(rows)).transpose(2, 0, 1))
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    names = Batch.__dataclass_fields__
+    return Batch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
