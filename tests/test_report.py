@@ -346,6 +346,7 @@ def test_a_full_report_says_what_happened(tmp_path):
     assert "1 file could not be read and 1 file only in part" in page.text
     assert "moov atom not found" in page.text
     assert "for comparison with papers" in page.text
+    assert "89 % of 9 labelled events found; 83 % of what was reported is labelled" in " ".join(page.text.split())
     assert "2026-03-03 22:15:00 UTC" in page.text
     assert "too little footage to tell" in page.text
     assert "vidrnn table events --video 'yard north/test/2026-03-03T21-00-00.mp4'" in page.text

@@ -6,6 +6,7 @@ highest cell. The rate of false alarms at a threshold follows from the merged pe
 they lie, foretold beyond the highest.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -70,20 +71,18 @@ class Tail:
     def per_hour(self, score: float) -> float:
         """False alarms an hour expected at a threshold of `score`; at least what lies above the base, below it.
 
-        Excesses over a high level are about exponential; with their mean known only from `count` of them, the
-        predictive tail is Lomax's, (1 + x / (count · excess))^−count, which admits what few peaks do not show.
+        Excesses over a high level are about exponential (Pickands 1975), and scores of ordinary footage, which are
+        bounded, fall off faster than that rather than slower.
         """
         if not self.count:
             return 0.0
-        beyond = max(score - self.base, 0.0)
-        return float(self.count / self.hours * (1 + beyond / (self.count * self.excess)) ** -self.count)
+        return self.count / self.hours * math.exp(-max(score - self.base, 0.0) / self.excess)
 
     def threshold(self, per_hour: float) -> float:
         """The score at which `per_hour` false alarms an hour are expected; at least the base."""
         if not self.count:
             return self.base
-        ratio = self.count / self.hours / per_hour
-        return self.base + self.count * self.excess * (max(ratio, 1.0) ** (1 / self.count) - 1)
+        return self.base + self.excess * math.log(max(self.count / self.hours / per_hour, 1.0))
 
 
 @dataclass(frozen=True)

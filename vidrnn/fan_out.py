@@ -11,7 +11,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def fan_out(title: str, work: Callable[[Job], Result], jobs: Sequence[Job], name: Callable[[Job], str]) -> Iterator[Result]:
+def fan_out(
+    title: str, work: Callable[[Job], Result], jobs: Sequence[Job], name: Callable[[Job], str]
+) -> Iterator[Result]:
     """Do every job and print a line for each: `features: video 3 of 8  gate/a.mp4  (12 s left)`.
 
     Args:

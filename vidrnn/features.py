@@ -86,6 +86,25 @@ class _Flow:
 
 
 @dataclass(frozen=True)
+class _Front:
+    """A picture before its background, each (height, width).
+
+    Attributes:
+        luma: levels.
+        difference: levels, from the background.
+        foreground: 0 or 1.
+        picture: uint8, as it came.
+        plain: uint8, what is in front before a plain grey.
+    """
+
+    picture: Luma
+    luma: Array
+    difference: Array
+    foreground: Array
+    plain: Luma
+
+
+@dataclass(frozen=True)
 class Grid:
     """The working picture and its cells.
 
@@ -142,14 +161,16 @@ class FeatureExtractor:
         self._warm = False
         self._background: Array = np.zeros((grid.height, grid.width), np.float32)
         self._threshold = FOREGROUND_LEVELS
-        self._before: tuple[int, Luma] | None = None
+        self._before: tuple[int, Luma, Luma] | None = None
         self._last_pts: int | None = None
+        self._first_flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._dense_flow = _dense_flow()
 
     def push(self, frame_index: int, pts: int, picture: Luma) -> Iterator[FeatureRow]:
         """Take the next analysed picture, (grid.height, grid.width) uint8; yield the rows that are ready."""
         if self._warm:
-            yield self._row(frame_index, pts, picture, self._flow_into(pts, picture), valid=True)
+            front = self._front(picture)
+            yield self._row(frame_index, pts, front, self._flow_into(pts, front), valid=True)
             return
         self._waiting.append((frame_index, pts, picture))
         if self._time_base.seconds(pts - self._waiting[0][1]) >= self._warmup_seconds:
@@ -163,29 +184,40 @@ class FeatureExtractor:
         pictures = np.stack([picture for _, _, picture in waiting])
         self._background = np.median(pictures, axis=0).astype(np.float32)
         self._threshold = max(FOREGROUND_LEVELS, _FOREGROUND_NOISE * _noise(pictures))
-        flows = [self._flow_into(pts, picture) for _, pts, picture in waiting]
+        fronts = [self._front(picture) for _, _, picture in waiting]
+        flows = [self._flow_into(pts, front) for (_, pts, _), front in zip(waiting, fronts, strict=True)]
         if len(flows) > 1:  # nothing flows into the first picture; the warm-up looks ahead: it takes the flow out of it
             flows[0] = flows[1]
-        for (frame_index, pts, picture), flow in zip(waiting, flows, strict=True):
-            yield self._row(frame_index, pts, picture, flow, valid=False)
+        for (frame_index, pts, _), front, flow in zip(waiting, fronts, flows, strict=True):
+            yield self._row(frame_index, pts, front, flow, valid=False)
 
-    def _flow_into(self, pts: int, picture: Luma) -> _Flow | None:
-        """The flow from the picture before; None for the first and after a gap. Remembers the picture."""
-        before, self._before = self._before, (pts, picture)
-        if before is None:
-            return None
-        seconds = self._time_base.seconds(pts - before[0])
-        if seconds > MAX_STEP_SECONDS:
-            return None
-        return _Flow(self._dense_flow.calc(before[1], picture, None), 1 / (self._grid.height * seconds))
-
-    def _row(self, frame_index: int, pts: int, picture: Luma, flow: _Flow | None, valid: bool) -> FeatureRow:
-        grid = self._grid
+    def _front(self, picture: Luma) -> _Front:
+        """What stands in front of the background."""
         luma = picture.astype(np.float32)
         departure = luma - self._background
         departure -= np.median(departure[::4, ::4])  # the camera's own exposure is nobody's movement
         difference = np.abs(departure)
         foreground = (cv2.GaussianBlur(difference, (5, 5), 0) > self._threshold).astype(np.float32)
+        return _Front(picture, luma, difference, foreground, _plain(departure, foreground))
+
+    def _flow_into(self, pts: int, front: _Front) -> _Flow | None:
+        """The flow from the picture before; None for the first and after a gap. Remembers the picture.
+
+        A rough flow of what is in front starts the fine flow of the picture: alone, the one is unsteady where little
+        stands out, and the other stays with the edges of a still background where something small is fast.
+        """
+        before, self._before = self._before, (pts, front.picture, front.plain)
+        if before is None:
+            return None
+        seconds = self._time_base.seconds(pts - before[0])
+        if seconds > MAX_STEP_SECONDS:
+            return None
+        rough = self._first_flow.calc(before[2], front.plain, None)
+        return _Flow(self._dense_flow.calc(before[1], front.picture, rough), 1 / (self._grid.height * seconds))
+
+    def _row(self, frame_index: int, pts: int, front: _Front, flow: _Flow | None, valid: bool) -> FeatureRow:
+        grid = self._grid
+        luma, difference, foreground = front.luma, front.difference, front.foreground
         self._follow(pts, luma, foreground)
 
         if flow is None:
@@ -228,8 +260,14 @@ def _dense_flow() -> cv2.DISOpticalFlow:
     flow.setPatchSize(8)
     flow.setPatchStride(5)
     flow.setGradientDescentIterations(12)
-    flow.setVariationalRefinementIterations(3)
+    flow.setVariationalRefinementIterations(2)
     return flow
+
+
+def _plain(departure: Array, foreground: Array) -> Luma:
+    """What departs from the background before a grey of 128, softly cut out; levels beyond ±127 are clipped."""
+    mask = cv2.GaussianBlur(cv2.dilate(foreground, np.ones((5, 5), np.uint8)), (5, 5), 0)
+    return np.clip(departure * mask + 128, 0, 255).astype(np.uint8)
 
 
 def _noise(pictures: Luma) -> float:
@@ -285,7 +323,9 @@ def _regions(moving: Array, velocity_x: Array, velocity_y: Array) -> Regions:
     large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= _MIN_REGION_AREA * height * width) + 1
     x0, y0, box_width, box_height, area = (stats[large, k].astype(np.float32) for k in range(5))
     boxes = np.stack([x0 / width, y0 / height, (x0 + box_width) / width, (y0 + box_height) / height], axis=1)
-    weight = np.maximum(np.bincount(labels.ravel(), moving.ravel(), count), 1)
-    sums = [np.bincount(labels.ravel(), (v * moving).ravel(), count) for v in (velocity_x, velocity_y)]
+    at = np.flatnonzero(moving)
+    region = labels.ravel()[at]
+    weight = np.maximum(np.bincount(region, minlength=count), 1)
+    sums = [np.bincount(region, v.ravel()[at], count) for v in (velocity_x, velocity_y)]
     velocities = np.stack([total[large] / weight[large] for total in sums], axis=1).astype(np.float32)
     return Regions(boxes, area / (height * width), velocities)

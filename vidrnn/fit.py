@@ -6,7 +6,8 @@ in which order depends on the seed alone, so that equal params give equal bytes 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,7 @@ def fit(
             f"no stretch of ordinary footage holds a window of {task.seq_len + task.horizons[-1]} analysed frames; "
             "expected longer files, or a smaller train.seq_seconds or model.horizons_seconds"
         )
+    judged = list(held_out.epoch(0, _VALIDATION_BATCHES, task.batch_windows, 0, 1))
     optimizer = torch.optim.Adam(net.parameters(), task.learning_rate)
     steps = task.epochs * task.batches_per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -114,7 +116,8 @@ def fit(
     for epoch in range(1, task.epochs + 1):
         total = 0.0
         rate = schedule.get_last_lr()[0]
-        for batch in sampler.epoch(epoch, task.batches_per_epoch, task.batch_windows, rank, world_size):
+        batches = sampler.epoch(epoch, task.batches_per_epoch, task.batch_windows, rank, world_size)
+        for batch in _read_ahead(batches):
             optimizer.zero_grad()
             loss = _mean_over_workers(*trained(_to(batch, device)), world_size)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -125,7 +128,7 @@ def fit(
         row = {
             "epoch": float(epoch),
             "train": total / task.batches_per_epoch,
-            "validation": _validate(net, task, held_out, device),
+            "validation": _validate(net, task, judged, device),
             "learning_rate": rate,
         }
         if not math.isfinite(row["train"]) or not math.isfinite(row["validation"]):
@@ -162,6 +165,15 @@ class _Loss(nn.Module):
         return (each.mean(-1)[:, self.burn_in :] * weight).sum(), weight.sum()
 
 
+def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches in the same order, the next one read while the last one is learned from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
 def _mean_over_workers(total: Tensor, weight: Tensor, world_size: int) -> Tensor:
     """The weighted mean over the whole batch: gradients are averaged over workers, so each divides by the mean weight."""
     if world_size > 1:
@@ -178,12 +190,12 @@ def _sampler(
 
 
 @torch.no_grad()
-def _validate(net: VideoRNN, task: FitTask, held_out: WindowSampler, device: torch.device) -> float:
-    """The loss on the same windows every time; the same on every worker."""
+def _validate(net: VideoRNN, task: FitTask, judged: list[Batch], device: torch.device) -> float:
+    """The loss on batches that are the same every time, and on every worker."""
     net.eval()
     judge = _Loss(net, task.loss, task.burn_in)
     total = weight = 0.0
-    for batch in held_out.epoch(0, _VALIDATION_BATCHES, task.batch_windows, 0, 1):
+    for batch in judged:
         part, part_weight = judge(_to(batch, device))
         total, weight = total + part.item(), weight + part_weight.item()
     net.train()

@@ -31,9 +31,7 @@ class _Decision:
     high: float | None = None
 
 
-def gate(
-    features: Path, training: pa.Table, candidate: Path, champion: Path, out: Path, params: Params
-) -> pa.Table:
+def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, out: Path, params: Params) -> pa.Table:
     """Write the better model of each camera below `out`.
 
     Args:
@@ -96,7 +94,9 @@ def _decide(camera_id: str, new: Path, old: Path, blocks: list[Block], confidenc
     words = f"its surprise at {len(held_out)} held-out blocks is {mean:.3f} against {before:.3f}"
     interval = f"difference {low:+.3f} to {high:+.3f}"
     if low > 0:
-        return _Decision(False, f"the champion stays: the candidate is worse: {words}, {interval}", mean, before, low, high)
+        return _Decision(
+            False, f"the champion stays: the candidate is worse: {words}, {interval}", mean, before, low, high
+        )
     return _Decision(True, f"promoted: the candidate is not worse: {words}, {interval}", mean, before, low, high)
 
 

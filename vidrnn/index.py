@@ -35,7 +35,9 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path
         FootageError: the folder is missing or holds no file that could be a video.
     """
     if not videos.is_dir():
-        raise FootageError(f"{videos}: no such folder; expected footage as <camera>/<file>: set data.videos in params.yaml")
+        raise FootageError(
+            f"{videos}: no such folder; expected footage as <camera>/<file>: set data.videos in params.yaml"
+        )
     paths = sorted(path for path in _files(videos) if path.is_file())
     if not paths:
         raise FootageError(

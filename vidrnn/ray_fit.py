@@ -71,7 +71,9 @@ def wants_gpu(params: TrainParams) -> bool:
     """
     available = torch.cuda.is_available()
     if params.use_gpu is True and not available:
-        raise VidrnnError("train.use_gpu is true, but torch sees no GPU; set it to auto, or install a CUDA build of torch")
+        raise VidrnnError(
+            "train.use_gpu is true, but torch sees no GPU; set it to auto, or install a CUDA build of torch"
+        )
     return available if params.use_gpu == "auto" else params.use_gpu
 
 

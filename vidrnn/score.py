@@ -46,7 +46,7 @@ class CameraModel:
         net: the network.
         standard: scaling of its features.
         horizons: numbers of steps ahead.
-        average_steps: of the causal mean of each cell.
+        average_seconds: time constant of the causal average of each cell.
         smoothing_seconds: time constant of the score that alarms use.
         columns: of the grid that it was trained on.
         camera_index, num_cameras: which of the cameras that share the weights.
@@ -57,7 +57,7 @@ class CameraModel:
     net: VideoRNN
     standard: Standard
     horizons: list[int]
-    average_steps: int
+    average_seconds: float
     smoothing_seconds: float
     columns: int
     camera_index: int
@@ -68,7 +68,7 @@ class CameraModel:
     def observer(self) -> Observer:
         """A fresh one, for a video or a block."""
         place = place_of(ROWS, self.columns, self.camera_index, self.num_cameras)
-        return Observer(self.net, self.standard, place, self.horizons, self.average_steps)
+        return Observer(self.net, self.standard, place, self.horizons, self.average_seconds)
 
 
 def load_camera_model(directory: Path) -> CameraModel:
@@ -85,7 +85,7 @@ def load_camera_model(directory: Path) -> CameraModel:
         standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
         calibration=Calibration.from_json(card["calibration"]),
         version=card["version"],
-        **{key: card["use"][key] for key in ("horizons", "average_steps", "smoothing_seconds", "columns")},
+        **{key: card["use"][key] for key in ("horizons", "average_seconds", "smoothing_seconds", "columns")},
         camera_index=card["use"]["camera_index"],
         num_cameras=card["use"]["num_cameras"],
     )
@@ -104,7 +104,9 @@ def observe(
             row += len(stretch.maps)
 
 
-def score_video(model: CameraModel, features: Path, regions: Path, picture: tuple[int, int], out: Path, made_from: str) -> None:
+def score_video(
+    model: CameraModel, features: Path, regions: Path, picture: tuple[int, int], out: Path, made_from: str
+) -> None:
     """Write the scores of one video.
 
     Args:

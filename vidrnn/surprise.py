@@ -38,7 +38,7 @@ class Surprise:
     """A stretch of n analysed frames; Q questions, M = 1 + horizons memories, N = rows · columns cells.
 
     Attributes:
-        maps: (n, Q, rows, columns), causal means of each question's surprise; 0 where nothing is active.
+        maps: (n, Q, rows, columns), causal averages of each question's surprise; 0 where nothing is active.
         residual: (n, M, N, C), (seen − mean) / scale of each channel.
         mean, scale: (n, M, N, C), what was expected, in standardised units.
         seen: (n, N, C), in standardised units.
@@ -59,14 +59,14 @@ class Observer:
         standard: scaling of the camera.
         place: (N, place_size) of the camera.
         horizons: numbers of steps ahead, ascending, as the network was trained.
-        average_steps: length of the causal mean of each cell, in analysed frames.
+        average_seconds: time constant of the causal average of each cell.
     """
 
     def __init__(
-        self, net: VideoRNN, standard: Standard, place: Tensor, horizons: list[int], average_steps: int
+        self, net: VideoRNN, standard: Standard, place: Tensor, horizons: list[int], average_seconds: float
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
-        self._horizons, self._average_steps = horizons, average_steps
+        self._horizons, self._average_seconds = horizons, average_seconds
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
@@ -79,7 +79,7 @@ class Observer:
         self._state: State = self._net.initial_state(len(self._place))
         # What was foretold for the steps to come, [horizon][step]: the prior until the memory has something to say.
         self._foretold: list[list[tuple[Array, Array]]] = [[self._prior] * h for h in self._horizons]
-        self._recent: list[Array] = []
+        self._level: Array | None = None
 
     def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
         """Take the next n rows, (n, C, rows, columns) features at `times` in seconds; yield stretches without a gap."""
@@ -91,17 +91,18 @@ class Observer:
             if start < len(steps) and steps[start] > MAX_STEP_SECONDS:
                 self._start()
             if stop > start:
-                yield self._stretch(cells[start:stop])
+                yield self._stretch(cells[start:stop], steps[start:stop])
 
     @torch.no_grad()
-    def _stretch(self, cells: Array) -> Surprise:
+    def _stretch(self, cells: Array, steps: npt.NDArray[np.float64]) -> Surprise:
         n, _, rows, columns = cells.shape
         z = torch.from_numpy(self._standard.apply(cells.copy()))
         memory, self._state = self._net(context_of(z), self._place, self._state)  # (N, n, H)
         mean, scale = (part.numpy() for part in self._net.predict(memory, self._place))  # (N, n, K, C)
-        means, scales = [np.broadcast_to(self._prior[0], (n, *self._prior[0].shape))], [
-            np.broadcast_to(self._prior[1], (n, *self._prior[1].shape))
-        ]
+        means, scales = (
+            [np.broadcast_to(self._prior[0], (n, *self._prior[0].shape))],
+            [np.broadcast_to(self._prior[1], (n, *self._prior[1].shape))],
+        )
         for k, foretold in enumerate(self._foretold):
             foretold += [(mean[:, t, k], scale[:, t, k]) for t in range(n)]
             means.append(np.stack([m for m, _ in foretold[:n]]))
@@ -118,12 +119,16 @@ class Observer:
             both = QUANTITIES[quantity][1]
             maps.append((np.abs(part) if both else np.maximum(part, 0)).sum(-1))
         stacked = np.where(active, np.stack(maps, 1), 0).reshape(n, len(maps), rows, columns).astype(np.float32)
-        return Surprise(self._causal_mean(stacked), residual, expected, spread, seen)
+        return Surprise(self._causal_average(stacked, steps), residual, expected, spread, seen)
 
-    def _causal_mean(self, maps: Array) -> Array:
-        """Mean over the last `average_steps` maps, over fewer at the start."""
+    def _causal_average(self, maps: Array, steps: npt.NDArray[np.float64]) -> Array:
+        """An exponential average over time, `steps` seconds apart, that starts at the first map."""
         out = np.empty_like(maps)
         for t, current in enumerate(maps):
-            self._recent = [*self._recent[-self._average_steps + 1 :], current] if self._average_steps > 1 else [current]
-            out[t] = np.mean(self._recent, axis=0)
+            if self._level is None:
+                self._level = current
+            else:
+                rate = np.float32(1 - np.exp(-steps[t] / self._average_seconds))
+                self._level = self._level + rate * (current - self._level)
+            out[t] = self._level
         return out

@@ -50,7 +50,14 @@ class _Job:
 
 
 def make_tables(
-    videos: Path, index: pa.Table, features: Path, models: Path, scores: Path, alarms: AlarmsParams, out: Path, media: Path
+    videos: Path,
+    index: pa.Table,
+    features: Path,
+    models: Path,
+    scores: Path,
+    alarms: AlarmsParams,
+    out: Path,
+    media: Path,
 ) -> None:
     """Bring the tables below `out` and the pictures below `media` up to date.
 
@@ -64,7 +71,9 @@ def make_tables(
     """
     decoded = {row["video_id"]: row for row in read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()}
     skipped = json.loads((scores / "skipped.json").read_text(encoding="utf-8"))
-    rows = [_video_row(row, decoded.get(row["video_id"]), skipped.get(row["video_id"], "")) for row in index.to_pylist()]
+    rows = [
+        _video_row(row, decoded.get(row["video_id"]), skipped.get(row["video_id"], "")) for row in index.to_pylist()
+    ]
     write_table(out / "videos.parquet", pa.Table.from_pylist(rows, schema=SCHEMAS["videos"]), SCHEMAS["videos"])
 
     common = stage_digest("tables", alarms.model_dump(), ["av", "numpy", "opencv-python-headless"])
@@ -83,7 +92,9 @@ def make_tables(
     stale = [job for job in jobs if not (is_fresh(job.frames, job.digest) and is_fresh(job.events, job.digest))]
     for _ in fan_out("tables", _make, stale, lambda job: job.row["video_id"]):
         pass
-    removed = remove_orphans(out, {out / "videos.parquet", *(path for job in jobs for path in (job.frames, job.events))})
+    removed = remove_orphans(
+        out, {out / "videos.parquet", *(path for job in jobs for path in (job.frames, job.events))}
+    )
     pictures_wanted = {job.pictures / f"{event_id}.jpg" for job in jobs for event_id in _event_ids(job.events)}
     removed += remove_orphans(media, pictures_wanted)
     media.mkdir(parents=True, exist_ok=True)
@@ -223,7 +234,11 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
 def _sided(low: float, high: float, negative: str, positive: str) -> str:
     """A range of signed speeds in words."""
     if low >= 0:
-        return f"{low:.2f}–{high:.2f} to the {positive}" if positive in ("left", "right") else f"{low:.2f}–{high:.2f} {positive}"
+        return (
+            f"{low:.2f}–{high:.2f} to the {positive}"
+            if positive in ("left", "right")
+            else f"{low:.2f}–{high:.2f} {positive}"
+        )
     if high <= 0:
         text = f"{-high:.2f}–{-low:.2f}"
         return f"{text} to the {negative}" if negative in ("left", "right") else f"{text} {negative}"

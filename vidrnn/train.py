@@ -22,7 +22,17 @@ from vidrnn.params import Params
 from vidrnn.ray_fit import ray_fit, wants_gpu
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import digest, remove_orphans, video_path, write_json
-from vidrnn.windows import MODELLED, Block, CellReader, Split, Standard, active_cells, blocks_of, split_blocks, standard_of
+from vidrnn.windows import (
+    MODELLED,
+    Block,
+    CellReader,
+    Split,
+    Standard,
+    active_cells,
+    blocks_of,
+    split_blocks,
+    standard_of,
+)
 
 Array = npt.NDArray[np.float32]
 TRAINED, TOO_LITTLE = "trained", "too_little"
@@ -64,7 +74,9 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
     for group in groups:
         title = "train" if params.train.scope == "all" else f"train {group[0].camera_id}"
         fitted = _fit(group, params, title)
-        curve += [{"model": title.removeprefix("train ") if len(groups) > 1 else "all", **row} for row in fitted.history]
+        curve += [
+            {"model": title.removeprefix("train ") if len(groups) > 1 else "all", **row} for row in fitted.history
+        ]
         for camera in group:
             directory = camera_dir(out, camera.camera_id)
             metrics[camera.camera_id] = _write(directory, camera, len(group), fitted, params, training)
@@ -201,7 +213,7 @@ def _write(
     net.eval().requires_grad_(False)
     use = {
         "horizons": _horizons(params, camera.step_seconds),
-        "average_steps": max(1, round(params.score.cell_seconds / camera.step_seconds)),
+        "average_seconds": params.score.cell_seconds,
         "smoothing_seconds": params.score.smoothing_seconds,
         "columns": camera.columns,
         "camera_index": camera.index,
