@@ -30,7 +30,7 @@ retrain: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): some minutes, once."
 	@$(PYTHON) -m venv $(VENV)
-	@pip install --disable-pip-version-check --quiet $(TORCH)
+	@pip install --disable-pip-version-check --quiet --constraint constraints.txt $(TORCH)
 	@pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -307,13 +307,19 @@ def _motion_in(motion: Array, window: tuple[int, int]) -> Array:
 
 def _orientations(luma: Array, foreground: Array, columns: int) -> Array:
     """Gradient energy of the foreground by orientation: (_ORIENTATIONS, ROWS · _SUB, columns)."""
-    half = (luma.shape[1] // 2, luma.shape[0] // 2)
-    small = cv2.resize(luma, half, interpolation=cv2.INTER_AREA) / 255
+    rows = ROWS * _SUB
+    side = max(1, luma.shape[0] // rows // 2)  # pixels of a base square at half resolution
+    size = (columns * side, rows * side)
+    small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA) / 255
     across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
     magnitude, angle = cv2.cartToPolar(across, down)
-    magnitude *= cv2.resize(foreground, half, interpolation=cv2.INTER_AREA)
-    bins = np.floor(angle * (_ORIENTATIONS / np.pi)).astype(np.int32) % _ORIENTATIONS
-    return _pool([np.where(bins == k, magnitude, np.float32(0)) for k in range(_ORIENTATIONS)], columns)
+    magnitude *= cv2.resize(foreground, size, interpolation=cv2.INTER_AREA)
+    y, x = np.flatnonzero(magnitude) // size[0], np.flatnonzero(magnitude) % size[0]
+    values, angles = magnitude[y, x], angle[y, x]
+    bins = np.floor(angles * (_ORIENTATIONS / np.pi)).astype(np.int64) % _ORIENTATIONS
+    square = (bins * rows + y // side) * columns + x // side
+    energy = np.bincount(square, values, _ORIENTATIONS * rows * columns) / side**2
+    return energy.reshape(_ORIENTATIONS, rows, columns).astype(np.float32)
 
 
 def _regions(moving: Array, velocity_x: Array, velocity_y: Array) -> Regions:

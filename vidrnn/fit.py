@@ -157,10 +157,7 @@ class _Loss(nn.Module):
         memory, _ = self.net(batch.context, batch.place, self.net.initial_state(len(batch.place)))  # (N, T, H)
         memory = memory * batch.remembers[:, None, None]
         mean, scale = self.net.predict(memory, batch.place)  # (N, T, K, C)
-        if self.loss == "nll":
-            each = negative_log_likelihood(mean, scale, batch.target)
-        else:
-            each = (batch.target - mean) ** 2
+        each = negative_log_likelihood(mean, scale, batch.target) if self.loss == "nll" else (batch.target - mean) ** 2
         weight = batch.weight[:, self.burn_in :]  # (N, T, K)
         return (each.mean(-1)[:, self.burn_in :] * weight).sum(), weight.sum()
 

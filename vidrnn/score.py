@@ -1,5 +1,6 @@
 """Feature files to scores: one pass of the network, one causal score for every cell and frame."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def _region_boxes(path: Path, picture: tuple[int, int]) -> dict[int, Array]:
     frames = table["frame_index"].to_numpy()
     boxes = np.stack([table[name].to_numpy() for name in ("x0", "y0", "x1", "y1")], 1) / np.array(picture * 2)
     starts = [0, *(np.flatnonzero(np.diff(frames)) + 1).tolist(), len(frames)]
-    return {int(frames[a]): boxes[a:b] for a, b in zip(starts, starts[1:], strict=False) if b > a}
+    return {int(frames[a]): boxes[a:b] for a, b in itertools.pairwise(starts) if b > a}
 
 
 def _box(row: int, column: int, columns: int, regions: Array | None, picture: tuple[int, int]) -> Array:

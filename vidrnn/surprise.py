@@ -4,6 +4,7 @@ A *question* is a quantity asked at one length of memory: "is this speed usual h
 lead one to expect this shape?" (a horizon). Each has a map of causal surprises; `calibration.py` makes them comparable.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ class Observer:
         steps = np.diff(times, prepend=before)
         self._last_time = float(times[-1])
         starts = [0, *np.flatnonzero(steps > MAX_STEP_SECONDS).tolist(), len(times)]
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in itertools.pairwise(starts):
             if start < len(steps) and steps[start] > MAX_STEP_SECONDS:
                 self._start()
             if stop > start:

@@ -135,7 +135,7 @@ def _make(job: _Job) -> None:
     events = []
     for span in find_spans(score, alarm, times, job.merge_seconds):
         events.append(_event(job, rows, span.start, span.stop, span.peak, calibration))
-    _write_pictures(job, {rows_pts: event_id for rows_pts, event_id in _peaks(events, rows)})
+    _write_pictures(job, dict(_peaks(events, rows)))
     schema = SCHEMAS["events"]
     write_table(job.events, pa.Table.from_pylist(events, schema=schema), schema, metadata)
 

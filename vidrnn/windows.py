@@ -5,6 +5,7 @@ its neighbour. What is in a batch depends on the seed and the epoch alone, never
 """
 
 import hashlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def blocks_of(path: Path, sha256: str, block_seconds: float, gap_seconds: float)
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     starts = [0, *(np.flatnonzero(np.diff(times) > MAX_STEP_SECONDS) + 1).tolist(), len(times)]
     blocks = []
-    for first, end in zip(starts, starts[1:], strict=False):
+    for first, end in itertools.pairwise(starts):
         begin, last = times[first], times[end - 1] + step
         while begin < last:
             finish = last if last - begin <= block_seconds + gap_seconds else begin + block_seconds
