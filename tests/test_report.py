@@ -97,7 +97,8 @@ class Workspace:
 
     def model(self, camera: str, threshold: float = 2.0, **card: Any) -> None:
         """The card of a model."""
-        base = {"version": "0123456789ab", "calibration": {"threshold": threshold}}
+        base = {"version": "0123456789ab"}
+        self.measure("threshold", threshold, camera=camera)
         write_json(self.root / "model" / quote(camera, safe="") / "model.json", base | card)
 
     def measure(self, name: str, value: float | None, low: Any = None, high: Any = None, camera: str = "*") -> None:

@@ -18,7 +18,7 @@ class GRUCell(nn.Module):
 
     def initial_state(self, batch: int) -> Tensor:
         """Zeros, (1, batch, hidden)."""
-        return self.gru.weight_hh_l0.new_zeros(1, batch, self.hidden_size)
+        return next(self.parameters()).new_zeros(1, batch, self.hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         output, state = self.gru(x, state)

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from vidrnn.errors import CheckpointError
@@ -20,6 +20,7 @@ from vidrnn.model import VideoRNN
 from vidrnn.storage import digest, replacing, write_json
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
+_AGAIN = "pull the model again or train anew"
 
 
 def camera_dir(root: Path, camera_id: str) -> Path:
@@ -35,7 +36,7 @@ def cameras_in(root: Path) -> list[str]:
 def save_model(directory: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> str:
     """Write weights and card, the card last; returns the version. The same model gives the same bytes."""
     body = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    version = hashlib.sha256(body + digest(card).encode()).hexdigest()[:12]
+    version = _version(body, card)
     with replacing(directory / WEIGHTS) as partial:
         partial.write_bytes(body)
     write_json(directory / CARD, {**card, "version": version})
@@ -51,10 +52,10 @@ def load_card(directory: Path) -> dict[str, Any]:
     path = directory / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no model here; expected a folder with {CARD} and {WEIGHTS}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); pull the model again or train anew") from None
+        raise CheckpointError(f"{path}: not valid JSON ({error}); {_AGAIN}") from None
     if not isinstance(card, dict):
         raise CheckpointError(f"{path}: expected the card of a model, found {type(card).__name__}")
     return card
@@ -68,15 +69,21 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
     """
     path = directory / WEIGHTS
     try:
-        return load_file(path)
-    except FileNotFoundError:
+        return load(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no weights here; expected a folder with {CARD} and {WEIGHTS}") from None
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); pull the model again or train anew") from None
+        raise CheckpointError(f"{path}: damaged ({error}); {_AGAIN}") from None
 
 
-def load_into(net: VideoRNN, weights: dict[str, Tensor], what: Path | str) -> None:
+def load_into(net: VideoRNN, weights: dict[str, Tensor], what: str, mend: str) -> None:
     """Put weights into a network of exactly their shape.
+
+    Args:
+        net: takes them.
+        weights: by name.
+        what: they are, and `mend`, what to do if they do not fit, for the message.
+        mend: see `what`.
 
     Raises:
         CheckpointError: naming the first tensor that is missing, unknown or of another shape.
@@ -86,15 +93,12 @@ def load_into(net: VideoRNN, weights: dict[str, Tensor], what: Path | str) -> No
         if name not in weights:
             problem = f"it has no tensor {name}"
         elif name not in own:
-            problem = f"its tensor {name} is unknown to the model that params.yaml describes"
+            problem = f"its tensor {name} is unknown"
         elif weights[name].shape != own[name].shape:
             problem = f"its tensor {name} is {_shape(weights[name])}, expected {_shape(own[name])}"
         else:
             continue
-        raise CheckpointError(
-            f"{what}: does not fit the model that params.yaml describes: {problem}; "
-            "give `model` the values it was trained with, or start from scratch (train.init_from: null)"
-        )
+        raise CheckpointError(f"{what} does not fit: {problem}; {mend}")
     net.load_state_dict(weights, strict=True)
 
 
@@ -104,13 +108,22 @@ def load_model(directory: Path) -> tuple[VideoRNN, dict[str, Any]]:
     Raises:
         CheckpointError: something is missing, damaged or does not fit.
     """
-    card = load_card(directory)
+    card, weights = load_card(directory), load_weights(directory)
+    found = _version((directory / WEIGHTS).read_bytes(), {key: card[key] for key in card if key != "version"})
+    if card.get("version") != found:
+        raise CheckpointError(
+            f"{directory}: its card tells of version {card.get('version')}, its files make {found}; {_AGAIN}"
+        )
     try:
         net = VideoRNN(**card["architecture"])
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{directory / CARD}: not a card that this version reads ({error})") from None
-    load_into(net, load_weights(directory), directory)
+        raise CheckpointError(f"{directory / CARD}: not a card that this code reads ({error}); {_AGAIN}") from None
+    load_into(net, weights, f"{directory}: it", _AGAIN)
     return net.eval().requires_grad_(False), card
+
+
+def _version(body: bytes, card: dict[str, Any]) -> str:
+    return hashlib.sha256(body + digest(card).encode()).hexdigest()[:12]
 
 
 def _shape(tensor: Tensor) -> str:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from vidrnn.calibration import Calibration, HeldOut
+from vidrnn.checkpoint import CARD, camera_dir, load_card
 from vidrnn.errors import CheckpointError, SchemaError
 from vidrnn.labels import Labels, load_labels
 from vidrnn.metrics import (
@@ -124,7 +125,7 @@ def evaluate(tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params
     by_id = {row["video_id"]: _read_video(tables_dir, row, labels.events) for row in facts}
     videos = {name: video for name, video in by_id.items() if video is not None}
     cameras = sorted({row["camera_id"] for row in facts})
-    cards = {camera: card for camera in cameras if (card := _load_card(model_dir, camera))}
+    cards = {camera: card for camera in cameras if (card := _read_card(model_dir, camera, params.alarms.per_hour))}
 
     figures: dict[str, dict[str, _Figure]] = {}
     for camera in (ALL_CAMERAS, *cameras):
@@ -264,24 +265,25 @@ def _microseconds(seconds: Floats) -> Floats:
     return np.rint(np.asarray(seconds, dtype=np.float64) * 1e6)
 
 
-def _load_card(model_dir: Path, camera_id: str) -> _Card | None:
-    """The card of a camera's model; None where the camera has no model."""
-    path = model_dir / quote(camera_id, safe="") / "model.json"
-    if not path.parent.exists():
+def _read_card(model_dir: Path, camera_id: str, per_hour: float) -> _Card | None:
+    """The card of a camera's model at a rate of false alarms; None where the camera has no model."""
+    directory = camera_dir(model_dir, camera_id)
+    if not directory.exists():
         return None
+    card = load_card(directory)
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
         heldout = card["heldout"]
         return _Card(
             version=str(card["version"]),
-            threshold=float(card["calibration"]["threshold"]),
+            threshold=Calibration.from_json(card["calibration"]).tail.threshold(per_hour),
             hours=float(heldout["hours"]),
-            alarms=int(heldout["alarms"]),
+            alarms=sum(HeldOut.from_json(block).alarms(per_hour) for block in heldout["blocks"]),
             nll=float(heldout["nll"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: expected a model's card, found {type(error).__name__} at {error}; run `dvc repro` or `dvc pull`"
+            f"{directory / CARD}: expected a model's card, found {type(error).__name__} at {error}; "
+            "run `dvc repro` or `dvc pull`"
         ) from None
 
 

@@ -59,10 +59,12 @@ class FitTask:
 
 @dataclass(frozen=True)
 class FitResult:
-    """Attributes:
-    weights: of the epoch with the lowest validation loss, on the CPU.
-    history: a row an epoch: epoch, train, validation, learning_rate.
-    best_epoch: 1-based.
+    """What came of it.
+
+    Attributes:
+        weights: of the epoch with the lowest validation loss, on the CPU.
+        history: a row an epoch: epoch, train, validation, learning_rate.
+        best_epoch: 1-based.
     """
 
     weights: dict[str, Tensor]
@@ -94,7 +96,7 @@ def fit(
     torch.manual_seed(task.seed)
     net = VideoRNN(**task.architecture)
     if task.initial is not None:
-        load_into(net, task.initial, "the model to start from")
+        load_into(net, task.initial, "train.init_from: it", "give `model` the values it was trained with, or null here")
     net.to(device)
     trained = prepare(_Loss(net, task.loss, task.burn_in).to(device))
     reader = CellReader()
@@ -114,20 +116,22 @@ def fit(
     best, best_epoch, best_weights = math.inf, 0, _weights_of(net)
     history: list[dict[str, float]] = []
     for epoch in range(1, task.epochs + 1):
-        total = 0.0
-        rate = schedule.get_last_lr()[0]
+        losses = []
+        rate = float(schedule.get_last_lr()[0])
         batches = sampler.epoch(epoch, task.batches_per_epoch, task.batch_windows, rank, world_size)
         for batch in _read_ahead(batches):
             optimizer.zero_grad()
-            loss = _mean_over_workers(*trained(_to(batch, device)), world_size)
-            loss.backward()  # type: ignore[no-untyped-call]
+            total, weight = trained(_to(batch, device))
+            # Gradients are averaged over workers: with the mean weight below each share, they are those of the batch.
+            loss = total / _worker_mean(weight, world_size)
+            loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), task.gradient_clip)
             optimizer.step()
             schedule.step()
-            total += loss.item()
+            losses.append(loss.detach())
         row = {
             "epoch": float(epoch),
-            "train": total / task.batches_per_epoch,
+            "train": float(_worker_mean(torch.stack(losses).mean(), world_size)),
             "validation": _validate(net, task, judged, device),
             "learning_rate": rate,
         }
@@ -171,13 +175,13 @@ def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield batch
 
 
-def _mean_over_workers(total: Tensor, weight: Tensor, world_size: int) -> Tensor:
-    """The weighted mean over the whole batch: gradients are averaged over workers, so each divides by the mean weight."""
-    if world_size > 1:
-        weight = weight.clone()
-        torch.distributed.all_reduce(weight)
-        weight = weight / world_size
-    return total / weight
+def _worker_mean(value: Tensor, world_size: int) -> Tensor:
+    """The mean of a number over all workers; without a gradient where there are several."""
+    if world_size == 1:
+        return value
+    value = value.detach().clone()
+    torch.distributed.all_reduce(value)
+    return value / world_size
 
 
 def _sampler(

@@ -4,21 +4,25 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from vidrnn.checkpoint import camera_dir, cameras_in, load_card
+from vidrnn.checkpoint import CARD, WEIGHTS, camera_dir, cameras_in, load_card
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.score import CameraModel, load_camera_model, observe
-from vidrnn.storage import digest, remove_orphans, replacing, video_path, write_json
-from vidrnn.train import block_times, likelihood
-from vidrnn.windows import Block, CellReader, blocks_of
+from vidrnn.storage import remove_orphans, replacing, write_json
+from vidrnn.train import block_times, likelihood, training_blocks
+from vidrnn.windows import Block, CellReader
 
+Card = dict[str, Any]
 MEASURE = "heldout_nll"
+# Parts of the card in which two models must agree for one measure to judge both.
+_COMPARABLE = {"channels": "features", "use": "horizons, averages or cameras", "blocks": "blocks of footage"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class _Decision:
 
 
 def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, out: Path, params: Params) -> pa.Table:
-    """Write the better model of each camera below `out`.
+    """Write the better model of each camera below `out`. Other files beside the models do not count.
 
     Args:
         features: root of the feature files.
@@ -49,15 +53,16 @@ def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, ou
     cameras = sorted({*cameras_in(candidate), *cameras_in(champion)})
     for camera_id in cameras:
         new, old = camera_dir(candidate, camera_id), camera_dir(champion, camera_id)
-        decision = _decide(camera_id, new, old, _blocks(features, training, camera_id, params), params.gate.confidence)
+        card, other = (load_card(path) if (path / CARD).is_file() else None for path in (new, old))
+        blocks = training_blocks(features, training, camera_id, params)
+        decision = _decide(card, other, (new, old), blocks, params.gate.confidence)
         kept |= _copy(new if decision.promoted else old, camera_dir(out, camera_id))
-        card, other = (load_card(path) if path.is_dir() else {} for path in (new, old))
         print(f"gate {camera_id}: {decision.reason}", flush=True)
         rows.append(
             {
                 "camera_id": camera_id,
-                "candidate_version": card.get("version", ""),
-                "champion_version": other.get("version"),
+                "candidate_version": card["version"] if card else "",
+                "champion_version": other["version"] if other else None,
                 "measure": MEASURE,
                 "candidate_value": decision.candidate_value,
                 "champion_value": decision.champion_value,
@@ -73,22 +78,24 @@ def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, ou
     return pa.Table.from_pylist(rows, schema=SCHEMAS["promotions"])
 
 
-def _decide(camera_id: str, new: Path, old: Path, blocks: list[Block], confidence: float) -> _Decision:
-    if not cameras_in(old.parent) or not old.is_dir():
+def _decide(
+    candidate: Card | None, champion: Card | None, folders: tuple[Path, Path], blocks: list[Block], confidence: float
+) -> _Decision:
+    if champion is None:
         return _Decision(True, "promoted: there is no earlier model of this camera")
-    if not new.is_dir():
+    if candidate is None:
         return _Decision(False, "the champion stays: tonight there is too little footage to train a candidate")
-    candidate, champion = load_card(new), load_card(old)
     if candidate["version"] == champion["version"]:
         return _Decision(True, "the candidate is the champion, to the last bit")
-    for key in ("channels", "use"):
-        if digest(candidate[key]) != digest(champion[key]):
-            return _Decision(True, f"promoted: the champion was made with other {key}, so the two cannot be compared")
+    for key, words in _COMPARABLE.items():
+        if candidate.get(key) != champion.get(key):
+            return _Decision(True, f"promoted: the champion was made with other {words}, so the two cannot be compared")
     seen = {*candidate["footage"]["fit"], *champion["footage"]["fit"]}
     held_out = [block for block in blocks if block.key not in seen]
     if len(held_out) < 2:
         return _Decision(True, "promoted: fewer than two blocks of footage are new to both, too few to compare them")
-    values = np.array([[_nll(load_camera_model(path), block) for block in held_out] for path in (new, old)])
+    models = [load_camera_model(folder) for folder in folders]
+    values = np.array([[_nll(model, block) for block in held_out] for model in models])
     low, high = _interval(values[0] - values[1], confidence)
     mean, before = values.mean(1)
     words = f"its surprise at {len(held_out)} held-out blocks is {mean:.3f} against {before:.3f}"
@@ -120,24 +127,10 @@ def _nll(model: CameraModel, block: Block) -> float:
     return float(total / max(count, 1))
 
 
-def _blocks(features: Path, training: pa.Table, camera_id: str, params: Params) -> list[Block]:
-    return [
-        block
-        for row in training.to_pylist()
-        if row["camera_id"] == camera_id
-        for block in blocks_of(
-            video_path(features / "cells", camera_id, row["video_id"]),
-            row["sha256"],
-            params.train.block_seconds,
-            params.train.gap_seconds,
-        )
-    ]
-
-
 def _copy(source: Path, target: Path) -> set[Path]:
     written = set()
-    for path in sorted(source.iterdir()):
-        with replacing(target / path.name) as partial:
-            shutil.copyfile(path, partial)
-        written.add(target / path.name)
+    for name in (WEIGHTS, CARD):
+        with replacing(target / name) as partial:
+            shutil.copyfile(source / name, partial)
+        written.add(target / name)
     return written

@@ -55,7 +55,7 @@ class VideoRNN(nn.Module):
 
     def initial_state(self, batch: int) -> State:
         """What a new video starts from, and what follows a gap."""
-        return tuple(layer.initial_state(batch) for layer in self.hidden)
+        return tuple(layer.initial_state(batch) for layer in self.hidden)  # type: ignore[operator]
 
     def forward(self, context: Tensor, place: Tensor, state: State) -> tuple[Tensor, State]:
         """Run the recurrence over a chunk.

@@ -26,7 +26,7 @@ def ray_fit(task: FitTask, title: str, num_workers: int, use_gpu: bool) -> FitRe
         use_gpu: whether each worker has a GPU of its own.
 
     Raises:
-        VidrnnError: training failed; the message is the worker's.
+        VidrnnError: what `fit` raised, in this process or on a worker.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -35,16 +35,21 @@ def ray_fit(task: FitTask, title: str, num_workers: int, use_gpu: bool) -> FitRe
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    trainer: Any = TorchTrainer  # its annotations are those of Ray Train 1
     logging.getLogger("ray").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="vidrnn-") as scratch:
         if num_workers:
             address = os.environ.get("RAY_ADDRESS", "local")
-            local = {"num_cpus": num_workers, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-            ray.init(address=address, logging_level="warning", **(local if address == "local" else {}))
+            own: dict[str, Any] = {
+                "num_cpus": num_workers,
+                "include_dashboard": False,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+            }
+            ray.init(address, logging_level=logging.WARNING, **(own if address == "local" else {}))
         try:
-            result = TorchTrainer(
+            result = trainer(
                 _loop,
-                train_loop_config={"task": task, "title": title},
+                train_loop_config={"task": task, "title": title, "use_gpu": use_gpu},
                 scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
                 run_config=RunConfig(
                     name=f"vidrnn-{uuid.uuid4().hex[:8]}",  # a fixed name would resume the run before
@@ -56,9 +61,9 @@ def ray_fit(task: FitTask, title: str, num_workers: int, use_gpu: bool) -> FitRe
         finally:
             if num_workers:
                 ray.shutdown()
-    if result.error is not None:
-        raise VidrnnError(f"training {title} failed: {result.error}") from result.error
     fitted = result.return_value
+    if isinstance(fitted, VidrnnError):
+        raise fitted
     assert isinstance(fitted, FitResult)
     return fitted
 
@@ -77,7 +82,7 @@ def wants_gpu(params: TrainParams) -> bool:
     return available if params.use_gpu == "auto" else params.use_gpu
 
 
-def _loop(config: dict[str, Any]) -> FitResult:
+def _loop(config: dict[str, Any]) -> FitResult | VidrnnError:
     import ray.train
     from ray.train.torch import get_device, prepare_model
 
@@ -90,5 +95,8 @@ def _loop(config: dict[str, Any]) -> FitResult:
         printer(row)
         ray.train.report(row)
 
-    device = get_device()
-    return fit(task, device, rank, world_size, prepare_model if world_size > 1 else (lambda net: net), on_epoch)
+    device = get_device() if config["use_gpu"] else torch.device("cpu")
+    try:
+        return fit(task, device, rank, world_size, prepare_model if world_size > 1 else (lambda net: net), on_epoch)
+    except VidrnnError as error:  # raised on every worker alike; Ray would print it as a crash
+        return error

@@ -218,10 +218,12 @@ def write_report(
     messages = json.loads(fates.read_text(encoding="utf-8")) if fates.is_file() else {}
     cards = {camera: load_card(camera_dir(model_dir, camera)) for camera in cameras_in(model_dir)}
     bins = min(max(ALL_BINS // max(len(videos), 1), CHART_BINS[0]), CHART_BINS[1])
+    figures = _figures(metrics_path)
     cameras = [
         _camera(
             camera_id,
             cards.get(camera_id, {}),
+            threshold.value if (threshold := figures.get(camera_id, {}).get("threshold")) else None,
             gate[camera_id],
             (messages.get(camera_id) or {}).get("message", ""),
             [row for row in videos if row["camera_id"] == camera_id],
@@ -240,7 +242,7 @@ def write_report(
         "listed": events[params.report.max_events :][:LISTED_EVENTS],
         "num_events": len(events),
         "videos": sorted(videos, key=lambda row: STATUSES.index(row["status"])),
-        "figures": _figures(metrics_path),
+        "figures": figures,
         "measures": MEASURES,
         "kinds": KINDS,
         "gate_measures": GATE_MEASURES,
@@ -277,6 +279,7 @@ def _finite(value: float | None) -> float | None:
 def _camera(
     camera_id: str,
     card: Row,
+    threshold: float | None,
     gate: list[Row],
     message: str,
     videos: list[Row],
@@ -284,7 +287,6 @@ def _camera(
     tables_dir: Path,
     bins: int,
 ) -> Camera:
-    threshold = (card.get("calibration") or {}).get("threshold")
     curves = {row["video_id"]: curve for row in videos if (curve := _read_curve(tables_dir, row, bins))}
     top = max((curve.scores.max() for curve in curves.values()), default=0.0)
     bottom = min((curve.scores.min() for curve in curves.values()), default=0.0)

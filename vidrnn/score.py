@@ -35,7 +35,7 @@ from vidrnn.storage import (
 from vidrnn.surprise import QUANTITIES, Observer, Surprise, questions
 from vidrnn.windows import MODELLED, CellReader, Standard
 
-_CHUNK = 64  # rows at a time
+_CHUNK = 16  # rows at a time: few enough for the processor's cache
 Array = npt.NDArray[np.float32]
 
 
@@ -86,9 +86,7 @@ def load_camera_model(directory: Path) -> CameraModel:
         standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
         calibration=Calibration.from_json(card["calibration"]),
         version=card["version"],
-        **{key: card["use"][key] for key in ("horizons", "average_seconds", "smoothing_seconds", "columns")},
-        camera_index=card["use"]["camera_index"],
-        num_cameras=card["use"]["num_cameras"],
+        **card["use"],
     )
 
 
@@ -138,10 +136,11 @@ def score_video(
     frame_indices = facts["frame_index"].to_numpy()
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
+        raw[first : first + len(maps)] = model.calibration.questions.score_frames(maps)
         for t, score in enumerate(maps):
             row, column = divmod(int(score.argmax()), model.columns)
             at = first + t
-            cells[at], raw[at] = score, score[row, column]
+            cells[at] = score
             boxes[at] = _box(row, column, model.columns, boxes_of.get(int(frame_indices[at])), picture)
             reasons.append(_reason(model, stretch, t, row, column))
     schema = scores_schema(ROWS, model.columns)
@@ -175,6 +174,7 @@ def _box(row: int, column: int, columns: int, regions: Array | None, picture: tu
     height, width = (side / 40 for side in WINDOWS["person"])  # in picture heights
     aspect = columns / ROWS
     y, x = (row + 0.5) / ROWS, (column + 0.5) / columns
+    window: npt.NDArray[np.float64]
     window = np.clip([x - width / 2 / aspect, y - height / 2, x + width / 2 / aspect, y + height / 2], 0, 1)
     box = window
     if regions is not None:
@@ -185,7 +185,8 @@ def _box(row: int, column: int, columns: int, regions: Array | None, picture: tu
         # A region much larger than the window is several things that touch; the window points better then.
         if shared[best] > 0 and size <= 6 * np.prod(window[2:] - window[:2]):
             box = regions[best]
-    return (box * np.array(picture * 2)).astype(np.float32)
+    pixels: Array = (box * np.array(picture * 2)).astype(np.float32)
+    return pixels
 
 
 def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:

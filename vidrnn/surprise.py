@@ -39,7 +39,7 @@ class Surprise:
     """A stretch of n analysed frames; Q questions, M = 1 + horizons memories, N = rows · columns cells.
 
     Attributes:
-        maps: (n, Q, rows, columns), causal averages of each question's surprise; 0 where nothing is active.
+        maps: (n, Q, rows, columns), causal averages of each question's surprise, which is 0 while nothing is active.
         residual: (n, M, N, C), (seen − mean) / scale of each channel.
         mean, scale: (n, M, N, C), what was expected, in standardised units.
         seen: (n, N, C), in standardised units.
@@ -72,14 +72,14 @@ class Observer:
             width = net.input.out_features
             mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
         # The prior of every horizon is one and the same question; the first stands for it.
-        self._prior = mean[:, 0, 0].numpy(), scale[:, 0, 0].numpy()  # (N, C) each
+        self._prior = np.stack([mean[:, 0, 0].numpy(), scale[:, 0, 0].numpy()])  # (2, N, C)
         self._last_time: float | None = None
         self._start()
 
     def _start(self) -> None:
         self._state: State = self._net.initial_state(len(self._place))
-        # What was foretold for the steps to come, [horizon][step]: the prior until the memory has something to say.
-        self._foretold: list[list[tuple[Array, Array]]] = [[self._prior] * h for h in self._horizons]
+        # What was foretold for the steps to come, (2, h, N, C) a horizon: the prior until there is a memory.
+        self._foretold = [np.repeat(self._prior[:, None], h, axis=1) for h in self._horizons]
         self._level: Array | None = None
 
     def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
@@ -87,30 +87,25 @@ class Observer:
         before = times[0] if self._last_time is None else self._last_time
         steps = np.diff(times, prepend=before)
         self._last_time = float(times[-1])
-        starts = [0, *np.flatnonzero(steps > MAX_STEP_SECONDS).tolist(), len(times)]
+        starts = [0, *(np.flatnonzero(steps[1:] > MAX_STEP_SECONDS) + 1).tolist(), len(times)]
         for start, stop in itertools.pairwise(starts):
-            if start < len(steps) and steps[start] > MAX_STEP_SECONDS:
+            if steps[start] > MAX_STEP_SECONDS:
                 self._start()
-            if stop > start:
-                yield self._stretch(cells[start:stop], steps[start:stop])
+            yield self._stretch(cells[start:stop], steps[start:stop])
 
     @torch.no_grad()
     def _stretch(self, cells: Array, steps: npt.NDArray[np.float64]) -> Surprise:
         n, _, rows, columns = cells.shape
-        z = torch.from_numpy(self._standard.apply(cells.copy()))
+        z = torch.from_numpy(self._standard.apply(cells))
         memory, self._state = self._net(context_of(z), self._place, self._state)  # (N, n, H)
-        mean, scale = (part.numpy() for part in self._net.predict(memory, self._place))  # (N, n, K, C)
-        means, scales = (
-            [np.broadcast_to(self._prior[0], (n, *self._prior[0].shape))],
-            [np.broadcast_to(self._prior[1], (n, *self._prior[1].shape))],
-        )
+        mean, scale = self._net.predict(memory, self._place)  # (N, n, K, C) each
+        told = torch.stack([mean, scale]).permute(3, 0, 2, 1, 4).numpy()  # (K, 2, n, N, C)
+        expected, spread = np.empty((2, n, 1 + len(self._horizons), *self._prior.shape[1:]), np.float32)  # (n, M, N, C)
+        expected[:, 0], spread[:, 0] = self._prior
         for k, foretold in enumerate(self._foretold):
-            foretold += [(mean[:, t, k], scale[:, t, k]) for t in range(n)]
-            means.append(np.stack([m for m, _ in foretold[:n]]))
-            scales.append(np.stack([s for _, s in foretold[:n]]))
-            # Copies, so that what is kept does not hold the whole stretch in memory.
-            foretold[:] = [(m.copy(), s.copy()) for m, s in foretold[n:]]
-        expected, spread = np.stack(means, 1), np.stack(scales, 1)  # (n, M, N, C)
+            all_told = np.concatenate([foretold, told[k]], axis=1)  # (2, h + n, N, C)
+            expected[:, k + 1], spread[:, k + 1] = all_told[:, :n]
+            self._foretold[k] = all_told[:, n:].copy()  # not a view, which would keep the whole stretch in memory
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
         residual = (seen[:, None] - expected) / spread
         active = active_cells(cells).reshape(n, 1, -1)

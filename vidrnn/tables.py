@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidrnn.calibration import Calibration
+from vidrnn.calibration import Calibration, Tail
 from vidrnn.checkpoint import camera_dir, cameras_in, load_card
 from vidrnn.decode import VideoReader
 from vidrnn.errors import DecodeError
-from vidrnn.events import find_spans
+from vidrnn.events import Span, find_spans
 from vidrnn.fan_out import fan_out
 from vidrnn.params import AlarmsParams
-from vidrnn.schema import SCHEMAS
+from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import (
     digest,
     is_fresh,
@@ -45,7 +45,7 @@ class _Job:
     events: Path
     pictures: Path
     card: dict[str, Any]
-    merge_seconds: float
+    alarms: AlarmsParams
     digest: str
 
 
@@ -65,7 +65,7 @@ def make_tables(
         videos: the footage folder.
         index: its table `index`.
         features, models, scores: roots of earlier stages.
-        alarms: which alarms are one event.
+        alarms: the rate that sets the threshold, and which alarms are one event.
         out: gets `videos.parquet`, and a file a video below `frames/` and `events/`.
         media: gets a JPEG an event, named by its id.
     """
@@ -88,7 +88,7 @@ def make_tables(
         frames, events = (video_path(out / part, camera_id, video_id) for part in ("frames", "events"))
         pictures = video_path(media, camera_id, video_id).parent
         card = cards[camera_id]
-        jobs.append(_Job(videos / video_id, row, path, frames, events, pictures, card, alarms.merge_seconds, made_from))
+        jobs.append(_Job(videos / video_id, row, path, frames, events, pictures, card, alarms, made_from))
     stale = [job for job in jobs if not (is_fresh(job.frames, job.digest) and is_fresh(job.events, job.digest))]
     for _ in fan_out("tables", _make, stale, lambda job: job.row["video_id"]):
         pass
@@ -121,8 +121,8 @@ def _make(job: _Job) -> None:
     table = read_scores(job.scores)
     times = table["time_seconds"].to_numpy()
     score = table["score"].to_numpy()
-    calibration = Calibration.from_json(job.card["calibration"])
-    alarm = (score > calibration.threshold) & table["valid"].to_numpy()
+    tail = Calibration.from_json(job.card["calibration"]).tail
+    alarm = (score > tail.threshold(job.alarms.per_hour)) & table["valid"].to_numpy()
     key = {name: [job.row[name]] * len(times) for name in ("camera_id", "video_id")}
     recorded_at = [_later(job.row["recorded_at"], seconds) for seconds in times.tolist()]
     columns = {name: table[name] for name in ("frame_index", "pts", "time_seconds", "score_raw", "score", "valid")}
@@ -132,28 +132,24 @@ def _make(job: _Job) -> None:
     write_table(job.frames, pa.table({name: frames[name] for name in schema.names}, schema=schema), schema, metadata)
 
     rows = table.drop_columns(["cells"]).to_pylist()
-    events = []
-    for span in find_spans(score, alarm, times, job.merge_seconds):
-        events.append(_event(job, rows, span.start, span.stop, span.peak, calibration))
-    _write_pictures(job, dict(_peaks(events, rows)))
+    spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
+    events = [_event(job, rows, span, tail) for span in spans]
+    wanted = {rows[span.peak]["pts"]: event["event_id"] for span, event in zip(spans, events, strict=True)}
+    _write_pictures(job, wanted)
     schema = SCHEMAS["events"]
     write_table(job.events, pa.Table.from_pylist(events, schema=schema), schema, metadata)
 
 
 def read_scores(path: Path) -> pa.Table:
     """A score file, whole; its grid is its own."""
-    from vidrnn.schema import scores_schema
-
     rows, columns = pq.read_schema(path).field("cells").type.shape
     return read_table(path, scores_schema(rows, columns))
 
 
-def _event(
-    job: _Job, rows: list[dict[str, Any]], start: int, stop: int, peak: int, calibration: Calibration
-) -> dict[str, Any]:
-    first, top = rows[start], rows[peak]
-    if stop < len(rows):
-        offset = (rows[stop]["pts"], rows[stop]["time_seconds"], rows[stop]["frame_index"])
+def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail) -> dict[str, Any]:
+    first, top = rows[span.start], rows[span.peak]
+    if span.stop < len(rows):
+        offset = tuple(rows[span.stop][name] for name in ("pts", "time_seconds", "frame_index"))
     else:  # the last analysed frame lasts until the footage ends, at least one tick
         pts, seconds = rows[-1]["pts"], job.row["duration_seconds"]
         base = job.row["time_base_num"] / job.row["time_base_den"]
@@ -179,7 +175,7 @@ def _event(
         "recorded_at": _later(job.row["recorded_at"], first["time_seconds"]),
         "peak_seconds": top["time_seconds"],
         "peak_score": top["score"],
-        "rarity": calibration.tail.per_hour(top["score"]),
+        "rarity": tail.per_hour(top["score"]),
         **{name: top[name] for name in ("x0", "y0", "x1", "y1")},
         "track_ids": [],
         "reason": sentence,
@@ -193,6 +189,8 @@ def _later(recorded_at: datetime | None, seconds: float) -> datetime | None:
     return None if recorded_at is None else recorded_at + timedelta(seconds=seconds)
 
 
+_SPEED = "picture heights a second"
+_WAYS = {"velocity_x": ("to the left", "to the right"), "velocity_y": ("upwards", "downwards")}
 _EDGES = ("upright", "steep", "falling", "level", "rising", "leaning")
 
 
@@ -205,49 +203,36 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
         low, high, seen: in the channel's own unit.
     """
     where = "is usual here" if memory_steps == 0 else "was to be expected a moment before"
-    window = "person-sized window" if not channel.startswith("part_") else "small window"
+    window = "small window" if channel.startswith("part_") else "person-sized window"
     name = channel.removeprefix("person_").removeprefix("part_")
-    least = max(low, 0.0)
+    if name in _WAYS:
+        way = _WAYS[name][seen >= 0]
+        return "direction", f"moves {way} at {abs(seen):.2f} {_SPEED} where {_sided(low, high, _WAYS[name])} {where}"
+    low, high = max(low, 0.0), max(high, 0.0)  # nothing else goes below zero, whatever the range does
     if name == "speed":
-        return "speed", f"moves at {seen:.2f} picture heights a second where {least:.2f}–{high:.2f} {where}"
+        return "speed", f"moves at {seen:.2f} {_SPEED} where {low:.2f}–{high:.2f} {where}"
     if name == "spread":
         return (
             "speed",
-            f"moves unevenly, by {seen:.2f} picture heights a second between its parts, where {least:.2f}–{high:.2f} {where}",
-        )
-    if name in ("velocity_x", "velocity_y"):
-        negative, positive = ("left", "right") if name == "velocity_x" else ("up", "down")
-        way = positive if seen >= 0 else negative
-        return (
-            "direction",
-            f"moves {way} at {abs(seen):.2f} picture heights a second where {_sided(low, high, negative, positive)} {where}",
+            f"moves unevenly, by {seen:.2f} {_SPEED} between its parts, where {low:.2f}–{high:.2f} {where}",
         )
     if name in ("foreground", "moving"):
         what = "fills" if name == "foreground" else "moves in"
-        return "size", f"{what} {seen:.0%} of a {window} where {least:.0%}–{max(high, 0):.0%} {where}"
+        return "size", f"{what} {seen:.0%} of a {window} where {low:.0%}–{high:.0%} {where}"
     if name == "difference":
-        return "shape", f"stands out by {seen:.0%} of full brightness where {least:.0%}–{max(high, 0):.0%} {where}"
+        return "shape", f"stands out by {seen:.0%} of full brightness where {low:.0%}–{high:.0%} {where}"
     edges = _EDGES[int(name.removeprefix("gradient"))]
-    return "shape", f"has {edges} edges of strength {seen:.3f} where {least:.3f}–{max(high, 0):.3f} {where}"
+    return "shape", f"has {edges} edges of strength {seen:.3f} where {low:.3f}–{high:.3f} {where}"
 
 
-def _sided(low: float, high: float, negative: str, positive: str) -> str:
-    """A range of signed speeds in words."""
+def _sided(low: float, high: float, ways: tuple[str, str]) -> str:
+    """A range of signed speeds in words; `ways` are that of negative ones and that of positive ones."""
+    negative, positive = ways
     if low >= 0:
-        return (
-            f"{low:.2f}–{high:.2f} to the {positive}"
-            if positive in ("left", "right")
-            else f"{low:.2f}–{high:.2f} {positive}"
-        )
+        return f"{low:.2f}–{high:.2f} {positive}"
     if high <= 0:
-        text = f"{-high:.2f}–{-low:.2f}"
-        return f"{text} to the {negative}" if negative in ("left", "right") else f"{text} {negative}"
+        return f"{-high:.2f}–{-low:.2f} {negative}"
     return f"{-low:.2f} {negative} to {high:.2f} {positive}"
-
-
-def _peaks(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    pts_at = {row["time_seconds"]: row["pts"] for row in rows}
-    return [(pts_at[event["peak_seconds"]], event["event_id"]) for event in events]
 
 
 def _write_pictures(job: _Job, wanted: dict[int, str]) -> None:

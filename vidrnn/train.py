@@ -1,7 +1,6 @@
 """Ordinary footage to a candidate model for each camera: split, fit, calibrate, write."""
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from vidrnn.calibration import Calibration, Questions, Tail, seconds_of
-from vidrnn.checkpoint import CARD, camera_dir, load_card, load_weights, save_model
+from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of
+from vidrnn.checkpoint import CARD, WEIGHTS, camera_dir, load_card, load_weights, save_model
 from vidrnn.errors import FootageError, ParamsError
-from vidrnn.events import causal_average, find_spans
+from vidrnn.events import causal_average
 from vidrnn.features import ROWS
 from vidrnn.fit import FitResult, FitTask
 from vidrnn.model import VideoRNN, place_of
@@ -35,13 +34,15 @@ from vidrnn.windows import (
 )
 
 Array = npt.NDArray[np.float32]
-TRAINED, TOO_LITTLE = "trained", "too_little"
+_UNIT_BLOCKS = 40  # 20 minutes: the cost of a calibration does not grow with the footage beyond it
+TRAINED, UNFIT = "trained", "unfit"
 
 
 @dataclass(frozen=True)
 class _Camera:
     camera_id: str
     index: int  # among those that share the weights
+    num_cameras: int  # that do
     split: Split
     standard: Standard
     place: Tensor
@@ -55,7 +56,7 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
     Args:
         features: root of the feature files.
         training: the table `training`.
-        params: sections features, model, train, score and alarms count.
+        params: sections features, model, train and score count, and alarms.merge_seconds.
         out: gets a model folder a camera, and `cameras.json` with what became of each.
 
     Returns:
@@ -67,20 +68,20 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
     footage, fates = _cameras(features, training, params)
     if not footage:
         raise FootageError("; ".join(fate["message"] for fate in fates.values()) or "no ordinary footage to learn from")
-    groups = [footage] if params.train.scope == "all" else [[replace(camera, index=0)] for camera in footage]
+    shared = params.train.scope == "all"
+    groups = [footage] if shared else [[camera] for camera in footage]
     metrics: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     written = {out / "cameras.json"}
     for group in groups:
-        title = "train" if params.train.scope == "all" else f"train {group[0].camera_id}"
-        fitted = _fit(group, params, title)
-        curve += [
-            {"model": title.removeprefix("train ") if len(groups) > 1 else "all", **row} for row in fitted.history
-        ]
+        name = "all" if shared else group[0].camera_id
+        task = _task(group, params)
+        fitted = ray_fit(task, f"train {name}", params.train.num_workers, wants_gpu(params.train))
+        curve += [{"model": name, **row} for row in fitted.history]
         for camera in group:
             directory = camera_dir(out, camera.camera_id)
-            metrics[camera.camera_id] = _write(directory, camera, len(group), fitted, params, training)
-            written |= {directory / CARD, directory / "weights.safetensors"}
+            metrics[camera.camera_id] = _write(directory, camera, task, fitted, params, training)
+            written |= {directory / CARD, directory / WEIGHTS}
     remove_orphans(out, written)
     write_json(out / "cameras.json", fates)
     return metrics, curve
@@ -89,21 +90,12 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
 def _cameras(features: Path, training: pa.Table, params: Params) -> tuple[list[_Camera], dict[str, dict[str, str]]]:
     """The cameras with enough footage, and what is to be said of each camera."""
     reader = CellReader()
-    paths: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    for row in training.to_pylist():
-        path = video_path(features / "cells", row["camera_id"], row["video_id"])
-        paths[row["camera_id"]].append((path, row["sha256"]))
     splits: dict[str, Split] = {}
     fates: dict[str, dict[str, str]] = {}
-    for camera_id, files in sorted(paths.items()):
-        blocks = [
-            block
-            for path, sha256 in files
-            for block in blocks_of(path, sha256, params.train.block_seconds, params.train.gap_seconds)
-        ]
+    for camera_id in sorted(set(training["camera_id"].to_pylist())):
         try:
             splits[camera_id] = split_blocks(
-                _same_grid(blocks, camera_id),
+                _learnable(training_blocks(features, training, camera_id, params), camera_id, params),
                 params.train.seed,
                 params.train.validation_share,
                 params.train.calibration_share,
@@ -111,43 +103,75 @@ def _cameras(features: Path, training: pa.Table, params: Params) -> tuple[list[_
             )
             fates[camera_id] = {"status": TRAINED, "message": ""}
         except FootageError as error:
-            fates[camera_id] = {"status": TOO_LITTLE, "message": str(error)}
-    shared = len(splits) if params.train.scope == "all" else 1
+            fates[camera_id] = {"status": UNFIT, "message": str(error)}
+    shared = params.train.scope == "all"
     cameras = []
-    for index, (camera_id, split) in enumerate(splits.items()):
-        path = split.fit[0].path
-        columns = pq.read_schema(path).field("cells").type.shape[2]
-        times = pq.read_table(path, columns=["time_seconds"], partitioning=None)["time_seconds"].to_numpy()
-        place = place_of(ROWS, columns, index if shared > 1 else 0, shared)
-        step = float(np.median(np.diff(times)))
-        cameras.append(_Camera(camera_id, index, split, standard_of(reader, split.fit), place, columns, step))
+    for number, (camera_id, split) in enumerate(splits.items()):
+        index, num_cameras = (number, len(splits)) if shared else (0, 1)
+        columns, step = _grid_columns(split.fit[0].path), _step_seconds(split.fit[0])
+        place = place_of(ROWS, columns, index, num_cameras)
+        standard = standard_of(reader, split.fit)
+        cameras.append(_Camera(camera_id, index, num_cameras, split, standard, place, columns, step))
     return cameras, fates
 
 
-def _same_grid(blocks: list[Block], camera_id: str) -> list[Block]:
-    """The blocks, once they are shown to have one shape of picture.
+def training_blocks(features: Path, training: pa.Table, camera_id: str, params: Params) -> list[Block]:
+    """The footage of a camera in blocks; a file that is there twice counts once, or one half would judge the other."""
+    files = {
+        row["sha256"]: video_path(features / "cells", camera_id, row["video_id"])
+        for row in training.to_pylist()
+        if row["camera_id"] == camera_id
+    }
+    return [
+        block
+        for sha256, path in files.items()
+        for block in blocks_of(path, sha256, params.train.block_seconds, params.train.gap_seconds)
+    ]
+
+
+def _learnable(blocks: list[Block], camera_id: str, params: Params) -> list[Block]:
+    """The blocks that hold a training window, once all are shown to have one shape of picture.
 
     Raises:
-        FootageError: naming two files that differ.
+        FootageError: they have several.
     """
-    grids = {block.path: pq.read_schema(block.path).field("cells").type.shape[2] for block in blocks}
-    if len(set(grids.values())) > 1:
+    grids = {_grid_columns(path) for path in {block.path for block in blocks}}
+    if len(grids) > 1:
         raise FootageError(
-            f"camera {camera_id}: its files have pictures of {len(set(grids.values()))} different shapes; expected one: "
-            "put each shape into a camera folder of its own"
+            f"camera {camera_id}: its files have pictures of {len(grids)} different shapes; expected one: put each "
+            "shape into a camera folder of its own"
         )
-    return blocks
+    return [block for block in blocks if block.stop - block.start >= _window_rows(params, _step_seconds(block))]
 
 
-def _fit(group: list[_Camera], params: Params, title: str) -> FitResult:
+def _window_rows(params: Params, step_seconds: float) -> int:
+    return _seq_len(params, step_seconds) + _horizons(params, step_seconds)[-1]
+
+
+def _seq_len(params: Params, step_seconds: float) -> int:
+    return max(2, round(params.train.seq_seconds / step_seconds))
+
+
+def _grid_columns(path: str) -> int:
+    columns: int = pq.read_schema(path).field("cells").type.shape[2]
+    return columns
+
+
+def _step_seconds(block: Block) -> float:
+    """Between two analysed frames of the block's file."""
+    return float(np.median(np.diff(block_times(block)[0])))
+
+
+def _task(group: list[_Camera], params: Params) -> FitTask:
+    """What to fit to the footage of cameras that share the weights."""
     train = params.train
     step = max(camera.step_seconds for camera in group)
-    task = FitTask(
+    return FitTask(
         architecture=_architecture(params, len(group)),
         fit=[(block, camera.standard, camera.place) for camera in group for block in camera.split.fit],
         validation=[(block, camera.standard, camera.place) for camera in group for block in camera.split.validation],
         initial=None if train.init_from is None else _initial(Path(train.init_from), group[0].camera_id),
-        seq_len=max(2, round(train.seq_seconds / step)),
+        seq_len=_seq_len(params, step),
         burn_in=round(train.burn_in_seconds / step),
         horizons=_horizons(params, step),
         **train.model_dump(
@@ -166,7 +190,6 @@ def _fit(group: list[_Camera], params: Params, title: str) -> FitResult:
             }
         ),
     )
-    return ray_fit(task, title, train.num_workers, wants_gpu(train))
 
 
 def _architecture(params: Params, num_cameras: int) -> dict[str, Any]:
@@ -205,34 +228,35 @@ def _initial(start: Path, camera_id: str) -> dict[str, Tensor]:
 
 
 def _write(
-    directory: Path, camera: _Camera, num_cameras: int, fitted: FitResult, params: Params, training: pa.Table
+    directory: Path, camera: _Camera, task: FitTask, fitted: FitResult, params: Params, training: pa.Table
 ) -> dict[str, Any]:
     """Calibrate on what fitting did not see, write the model, and tell its metrics."""
-    net = VideoRNN(**_architecture(params, num_cameras))
+    net = VideoRNN(**task.architecture)
     net.load_state_dict(fitted.weights)
     net.eval().requires_grad_(False)
-    use = {
-        "horizons": _horizons(params, camera.step_seconds),
+    use: dict[str, Any] = {
+        "horizons": task.horizons,
         "average_seconds": params.score.cell_seconds,
         "smoothing_seconds": params.score.smoothing_seconds,
         "columns": camera.columns,
         "camera_index": camera.index,
-        "num_cameras": num_cameras,
+        "num_cameras": camera.num_cameras,
     }
     model = CameraModel(net, camera.standard, **use, calibration=None, version="")
     held_out = camera.split.validation + camera.split.calibration
-    calibration, heldout = calibrate(model, held_out, params.alarms.per_hour, params.alarms.merge_seconds)
+    calibration, heldout = calibrate(model, held_out, camera.split.fit, params.alarms.merge_seconds)
     own = [row for row in training.to_pylist() if row["camera_id"] == camera.camera_id]
     best = fitted.history[fitted.best_epoch - 1]
     card = {
         "camera_id": camera.camera_id,
-        "architecture": _architecture(params, num_cameras),
+        "architecture": task.architecture,
         "channels": list(MODELLED),
+        "blocks": {"seconds": params.train.block_seconds, "gap_seconds": params.train.gap_seconds},
         "standard": {"mean": camera.standard.mean.tolist(), "sd": camera.standard.sd.tolist()},
         "use": use,
         "calibration": calibration.to_json(),
         "heldout": heldout,
-        "params": params.model_dump(mode="json", include={"features", "model", "train", "score", "alarms"}),
+        "params": params.model_dump(mode="json", include={"features", "model", "train", "score"}),
         "footage": {
             "digest": digest(own),
             "num_videos": len(own),
@@ -247,62 +271,58 @@ def _write(
         "best_epoch": fitted.best_epoch,
         "train_loss": round(best["train"], 6),
         "validation_loss": round(best["validation"], 6),
-        "threshold": round(calibration.threshold, 6),
         "heldout_nll": heldout["nll"],
         "heldout_hours": heldout["hours"],
-        "heldout_alarms": heldout["alarms"],
     }
 
 
 def calibrate(
-    model: CameraModel, blocks: list[Block], per_hour: float, merge_seconds: float
+    model: CameraModel, held_out: list[Block], fitted: list[Block], merge_seconds: float
 ) -> tuple[Calibration, dict[str, Any]]:
-    """Give scores a meaning from ordinary footage that fitting did not see.
+    """Give scores a meaning from ordinary footage.
 
-    The blocks chose nothing but the epoch (validation) or nothing at all (calibration). What the threshold promises is
-    then checked block by block, each against a tail measured on the others alone.
+    Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
+    (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
+    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly. What a threshold
+    promises can then be checked block by block, each against a tail measured on the others.
 
     Returns:
-        The calibration, and what held-out footage shows: hours, merged alarms, negative log-likelihood.
+        The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
     """
     reader = CellReader()
     highest, likelihoods = [], []
-    for block in blocks:
+    for number, block in enumerate([*held_out, *fitted[: max(0, _UNIT_BLOCKS - len(held_out))]]):
         times, valid = block_times(block)
         for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
-            keep = valid[row : row + len(stretch.maps)]
             flat = stretch.maps.reshape(*stretch.maps.shape[:2], -1)
-            highest.append(flat.max(2)[keep])
-            likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
+            highest.append(flat.max(2)[valid[row : row + len(flat)]])
+            if number < len(held_out):
+                likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
     asked = Questions.measure(np.concatenate(highest))
     series = []
-    for block in blocks:
+    for block in held_out:
         times, valid = block_times(block)
-        raw = np.concatenate(
-            [
-                asked.score(stretch.maps).reshape(len(stretch.maps), -1).max(1)
-                for _, stretch in observe(model, reader, block.path, times, block.start, block.stop)
-            ]
-        )
-        within = slice(block.start, block.stop)
-        smooth = causal_average(raw, times[within], model.smoothing_seconds)
-        if valid[within].any():
-            series.append((smooth[valid[within]], times[within][valid[within]]))
+        stretches = observe(model, reader, block.path, times, block.start, block.stop)
+        raw = np.concatenate([asked.score_frames(asked.score(stretch.maps)) for _, stretch in stretches])
+        times, valid = times[block.start : block.stop], valid[block.start : block.stop]
+        if valid.any():
+            series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
     if not series:
         raise FootageError("no held-out footage is longer than the warm-up; expected longer files")
-    tail = Tail.measure(series, merge_seconds)
-    alarms = 0
-    for k, (scores, times) in enumerate(series):
-        others = series[:k] + series[k + 1 :] or series
-        threshold = Tail.measure(others, merge_seconds).threshold(per_hour)
-        alarms += len(find_spans(scores, scores > threshold, times, merge_seconds))
     total = np.sum(likelihoods, axis=0)
     heldout = {
         "hours": round(sum(seconds_of(times) for _, times in series) / 3600, 6),
-        "alarms": alarms,
         "nll": round(float(total[0] / max(total[1], 1)), 6),
+        "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
     }
-    return Calibration(asked, tail, tail.threshold(per_hour)), heldout
+    return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+
+
+def _judged(series: list[tuple[Array, npt.NDArray[np.float64]]], k: int, merge_seconds: float) -> HeldOut:
+    """Block `k` by the tail of the others; by its own where it is the only one."""
+    tail = Tail.measure(series[:k] + series[k + 1 :] or series, merge_seconds)
+    scores, times = series[k]
+    return HeldOut(seconds_of(times) / 3600, merged_peaks(scores, times, tail.base, merge_seconds), tail)
 
 
 def likelihood(
@@ -310,11 +330,12 @@ def likelihood(
 ) -> npt.NDArray[np.float64]:
     """(sum, count) of the negative log-likelihood in feature units over a stretch's active cells and channels.
 
-    In the features' own units, two models that scale them differently can be compared. All memories count alike.
+    In the features' own units, two models that scale them differently can be compared. All memories count alike. What
+    lies more than ten scales off counts as ten, so that no single glitch decides.
     """
     cells = reader.rows(block.path, row, row + len(residual))
     active = active_cells(cells).reshape(len(cells), -1)  # (n, N)
-    each = 0.5 * np.minimum(residual, 10.0) ** 2 + np.log(scale) + np.log(model.standard.sd)  # (n, M, N, C)
+    each = 0.5 * np.clip(residual, -10, 10) ** 2 + np.log(scale) + np.log(model.standard.sd)  # (n, M, N, C)
     mean = each.mean((1, 3))[active]
     return np.array([mean.sum(), len(mean)], np.float64)
 

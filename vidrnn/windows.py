@@ -6,6 +6,7 @@ its neighbour. What is in a batch depends on the seed and the epoch alone, never
 
 import hashlib
 import itertools
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Block:
     """Rows [start, stop) of a feature file that stand or fall together.
 
     Attributes:
-        path: of the feature file.
+        path: of the feature file, absolute, since a worker may run in another folder.
         key: sha256 of the source and the block's number, the same wherever the file lies.
         start, stop: rows, without a gap in time between them.
         seconds: of footage.
@@ -62,21 +63,23 @@ class Split:
 def blocks_of(path: Path, sha256: str, block_seconds: float, gap_seconds: float) -> list[Block]:
     """Cut a feature file: whole if it is short, else stretches of `block_seconds` with `gap_seconds` between.
 
-    A gap in the footage ends a block too. Stretches of less than a sixth of `block_seconds` are left out, unless the
-    file has nothing longer.
+    A gap in the footage ends a block too. The last stretch is as long as is left, up to both together. Stretches of
+    less than a sixth of `block_seconds` are left out, unless the file has nothing longer.
     """
     times = pq.read_table(path, columns=["time_seconds"], partitioning=None)["time_seconds"].to_numpy()
     if not len(times):
         return []
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     starts = [0, *(np.flatnonzero(np.diff(times) > MAX_STEP_SECONDS) + 1).tolist(), len(times)]
-    blocks = []
+    blocks: list[Block] = []
     for first, end in itertools.pairwise(starts):
         begin, last = times[first], times[end - 1] + step
         while begin < last:
             finish = last if last - begin <= block_seconds + gap_seconds else begin + block_seconds
             start, stop = first + np.searchsorted(times[first:end], [begin, finish]).astype(int)
-            blocks.append(Block(str(path), f"{sha256}:{len(blocks)}", int(start), int(stop), float(finish - begin)))
+            if start < stop:
+                key = f"{sha256}:{len(blocks)}"
+                blocks.append(Block(str(path.absolute()), key, int(start), int(stop), float(finish - begin)))
             begin = finish + gap_seconds
     long_enough = [block for block in blocks if block.seconds >= block_seconds / 6]
     return long_enough or blocks
@@ -94,11 +97,12 @@ def split_blocks(
         minutes = sum(block.seconds for block in blocks) / 60
         raise FootageError(
             f"camera {camera_id}: {minutes:.1f} minutes of ordinary footage in {len(blocks)} blocks is too little to "
-            "learn from; expected at least 3 blocks (files, or stretches of train.block_seconds): add footage"
+            "learn from; expected at least 3 blocks (files, or stretches of train.block_seconds): add footage for "
+            f"{3 - len(blocks)} more"
         )
     order = sorted(blocks, key=lambda block: hashlib.sha256(f"{seed}:{block.key}".encode()).digest())
-    validation = max(1, round(len(order) * validation_share))
-    calibration = max(1, round(len(order) * calibration_share))
+    validation = min(max(1, round(len(order) * validation_share)), len(order) - 2)
+    calibration = min(max(1, round(len(order) * calibration_share)), len(order) - validation - 1)
     return Split(
         fit=order[validation : len(order) - calibration],
         validation=order[:validation],
@@ -107,24 +111,23 @@ def split_blocks(
 
 
 class CellReader:
-    """Rows of feature files, through a cache of row groups that is bounded in bytes."""
+    """Rows of feature files, through a cache of row groups that is bounded in bytes. No file stays open."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, pq.ParquetFile] = {}
-        self._groups: OrderedDict[tuple[str, int], Array] = OrderedDict()
+    def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
+        self._cache_bytes = cache_bytes
+        self._files: dict[str, tuple[pq.FileMetaData, list[int]]] = {}
+        self._groups: OrderedDict[tuple[str, int], npt.NDArray[np.float16]] = OrderedDict()
         self._bytes = 0
 
     def rows(self, path: str, start: int, stop: int) -> Array:
         """(stop − start, len(MODELLED), rows, columns) float32, not standardised."""
         if path not in self._files:
-            self._files[path] = pq.ParquetFile(path)
-        metadata = self._files[path].metadata
-        parts, first = [], 0
-        for group in range(metadata.num_row_groups):
-            size = metadata.row_group(group).num_rows
-            if first < stop and first + size > start:
-                parts.append(self._group(path, group)[max(start - first, 0) : stop - first])
-            first += size
+            facts = pq.read_metadata(path)
+            sizes = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
+            self._files[path] = facts, list(itertools.accumulate(sizes, initial=0))
+        starts = self._files[path][1]
+        groups = range(bisect_right(starts, start) - 1, bisect_left(starts, stop))
+        parts = [self._group(path, g)[max(start - starts[g], 0) : stop - starts[g]] for g in groups]
         return np.concatenate(parts).astype(np.float32)
 
     def _group(self, path: str, group: int) -> npt.NDArray[np.float16]:
@@ -132,11 +135,12 @@ class CellReader:
         if key in self._groups:
             self._groups.move_to_end(key)
             return self._groups[key]
-        cells = self._files[path].read_row_group(group, columns=["cells"])["cells"].combine_chunks()
+        with pq.ParquetFile(path, metadata=self._files[path][0]) as file:
+            cells = file.read_row_group(group, columns=["cells"])["cells"].combine_chunks()
         array = np.ascontiguousarray(cells.to_numpy_ndarray()[:, _FIRST:])
         self._groups[key] = array
         self._bytes += array.nbytes
-        while self._bytes > _CACHE_BYTES and len(self._groups) > 1:
+        while self._bytes > self._cache_bytes and len(self._groups) > 1:
             self._bytes -= self._groups.popitem(last=False)[1].nbytes
         return array
 

@@ -1,0 +1,395 @@
+"""Real footage through the real pipeline, as a user runs it: video files to tables, twice, elsewhere, killed, changed.
+
+Each scenario works on a copy of one small project that has been through `dvc repro` once.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from vidrnn import results
+from vidrnn.encode import VideoWriter
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import video_path
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAME_RATE = 10
+PLANTED = (100, 140)  # frames of TEST
+TEST, TRAIN = "gate/test/2026-03-02T08-00-00.mp4", "gate/train/2026-03-01T08-00-00.mp4"
+NO_VIDEO, CUT, LONELY = "gate/test/damaged.mp4", "gate/train/cut.mkv", "yard/test/lonely.mp4"
+NEW = "gate/test/2026-03-03T08-00-00.mp4"
+SMALL: dict[str, dict[str, Any]] = {
+    "data": {"videos": "data/videos", "labels": "data/labels"},
+    "features": {"height": 72, "warmup_seconds": 1.0, "background_seconds": 5.0},
+    "model": {"hidden_size": 8},
+    "train": {
+        "learning_rate": 0.02,
+        "epochs": 2,
+        "batches_per_epoch": 8,
+        "batch_windows": 2,
+        "cells_per_window": 8,
+        "seq_seconds": 1.0,
+        "validation_share": 0.3,
+        "calibration_share": 0.3,
+        "block_seconds": 4.0,
+        "gap_seconds": 0.5,
+    },
+    "alarms": {"per_hour": 60.0, "merge_seconds": 1.0},
+    "evaluate": {"resamples": 100},
+}
+
+
+def film(path: Path, seconds: int, seed: int, planted: tuple[int, int] | None = None) -> None:
+    """A square that crosses a textured picture; in the planted frames another one races down."""
+    rng = np.random.default_rng(seed)
+    wall = rng.integers(90, 140, (9, 12)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, 96, 72, FRAME_RATE) as writer:
+        for frame_index in range(seconds * FRAME_RATE):
+            picture = wall.copy()
+            x = (2 * frame_index + 17 * seed) % 120 - 12
+            picture[30:46, max(x, 0) : max(x + 8, 0)] = 220
+            if planted and planted[0] <= frame_index < planted[1]:
+                y = 11 * frame_index % 72
+                picture[y : y + 24, 20:44] = 10
+            writer.write(picture)
+
+
+def cut_short(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+
+
+def change_params(repo: Path, **sections: dict[str, Any]) -> None:
+    yaml = YAML()
+    params = yaml.load(repo / "params.yaml")
+    for section, values in sections.items():
+        params[section].update(values)
+    yaml.dump(params, repo / "params.yaml")
+
+
+def git(repo: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=repo, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(repo: Path) -> str:
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "night")
+    return git(repo, "rev-parse", "HEAD")
+
+
+@dataclass(frozen=True)
+class Repro:
+    """What `dvc repro` did."""
+
+    code: int
+    lines: list[str]  # of both streams
+    seconds: float
+
+    @property
+    def ran(self) -> list[str]:
+        return [match[1] for line in self.lines if (match := re.match(r"Running stage '(\w+)'", line))]
+
+    def told(self, start: str) -> list[str]:
+        return [line for line in self.lines if line.startswith(start)]
+
+
+def start_repro(repo: Path, *arguments: str) -> subprocess.Popen[str]:
+    folder = str(Path(sys.executable).parent)  # a stage says `python`
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *arguments],
+        cwd=repo,
+        env={**os.environ, "PATH": os.pathsep.join([folder, os.environ["PATH"]]), "DVC_NO_ANALYTICS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def repro(repo: Path, *arguments: str, fails: bool = False) -> Repro:
+    start = time.monotonic()
+    process = start_repro(repo, *(arguments or ("report",)))
+    text, _ = process.communicate()
+    run = Repro(process.returncode, text.splitlines(), time.monotonic() - start)
+    assert bool(run.code) == fails, text
+    assert "Traceback" not in text
+    print(f"{repo.name}: {', '.join(run.ran) or 'nothing'} in {run.seconds:.1f} s")
+    return run
+
+
+def kill_at(repo: Path, start: str) -> None:
+    """Run `dvc repro report`, and kill all of it the moment it has written a line that starts so."""
+    process = start_repro(repo, "report")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(start):
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait() == -signal.SIGKILL, f"it ended before it wrote {start!r}"
+
+
+def outputs(repo: Path) -> dict[str, str]:
+    """The sha256 of every file that a stage wrote."""
+    found = {}
+    for stage in YAML(typ="safe").load(repo / "dvc.lock")["stages"].values():
+        for out in stage["outs"]:
+            path = repo / out["path"]
+            for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+                found[file.relative_to(repo).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert len(found) > 20
+    return found
+
+
+def untouched_times(repo: Path) -> dict[str, int]:
+    return {name: (repo / name).stat().st_mtime_ns for name in outputs(repo)}
+
+
+def metric(repo: Path, name: str) -> float:
+    table = results.load("metrics", camera="*", repo=repo)
+    return float(table.loc[table["name"] == name, "value"].iloc[0])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with small params and small footage, committed, before anything has been run."""
+    repo = tmp_path_factory.mktemp("project") / "project"
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    made = ("data/metrics/", "data/plots/", "dvc.lock", "tests/", "benchmarks/", "docs/")
+    for name in names:
+        if (ROOT / name).is_file() and not name.startswith(made):
+            (repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, repo / name)
+    change_params(repo, **SMALL)
+
+    videos = repo / "data/videos"
+    film(videos / TRAIN, 40, seed=0)
+    film(videos / "gate/train/short.mp4", 20, seed=1)
+    film(videos / CUT, 12, seed=3)
+    film(videos / NO_VIDEO, 12, seed=4)
+    for name in (CUT, NO_VIDEO):  # Matroska can be read as far as it goes; MPEG-4 has its table at the end
+        cut_short(videos / name)
+    film(videos / TEST, 20, seed=2, planted=PLANTED)
+    film(videos / LONELY, 6, seed=5)
+    (repo / "data/labels/events.csv").write_text(
+        f"video,onset_frame,offset_frame,kind\n{TEST},{PLANTED[0]},{PLANTED[1]},race\n"
+    )
+    git(repo, "init", "-q")
+    commit(repo)
+    return repo
+
+
+@pytest.fixture(scope="module")
+def done(project: Path) -> Path:
+    """The same after one `dvc repro`, committed. Read it; to change it, take a `copy`."""
+    repo = shutil.copytree(project, project.with_name("done"))
+    assert repro(repo).ran == ["index", "features", "train", "gate", "score", "tables", "evaluate", "report"]
+    commit(repo)
+    return repo
+
+
+@pytest.fixture
+def copy(done: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(done, tmp_path / "copy", symlinks=True)
+
+
+def test_from_video_files_to_rows(done: Path) -> None:
+    tables = {name: results.load(name, repo=done) for name in results.TABLES}
+    for name, table in tables.items():
+        assert list(table.columns) == SCHEMAS[name].names
+        assert len(table), name
+
+    videos = tables["videos"].set_index("video_id")
+    assert len(videos) == 6
+    assert dict(videos["status"]) == {
+        TEST: "ok",
+        NO_VIDEO: "unreadable",
+        TRAIN: "ok",
+        CUT: "partial",
+        "gate/train/short.mp4": "ok",
+        LONELY: "ok",
+    }
+    assert "can be decoded" in videos["message"][CUT] and videos["message"][NO_VIDEO]
+    assert "no footage of it trains" in videos["message"][LONELY]
+    assert videos["num_frames"][TEST] == 200 and 0 < videos["num_frames"][CUT] < 120
+    assert videos["recorded_at"][TEST] == pd.Timestamp("2026-03-02T08:00:00Z")
+
+    assert set(tables["frames"]["video_id"]) == {TEST}
+    event = tables["events"].query("onset_frame < @PLANTED[1] and offset_frame > @PLANTED[0]").iloc[0]
+    assert event["reason"]
+    assert abs(event["recorded_at"] - pd.Timestamp("2026-03-02T08:00:10Z")) < pd.Timedelta(seconds=4)
+    assert (done / f"data/media/camera_id=gate/{event['event_id']}.jpg").is_file()
+    versions = set(tables["events"]["model_version"])
+    assert versions == {results.metrics(repo=done)["train"]["gate"]["version"]}
+
+    assert metric(done, "labels") == 1
+    assert metric(done, "auroc_micro_ema") > 0.8
+    assert metric(done, "num_events_labelled") == 1
+    assert tables["promotions"]["promoted"].all()
+
+    page = (done / "data/report/index.html").read_text(encoding="utf-8")
+    for name in ("damaged.mp4", "cut.mkv", "lonely.mp4", event["event_id"]):
+        assert name in page
+    assert str(done) not in page
+
+
+def test_a_second_run_has_nothing_to_do(done: Path) -> None:
+    before, times, status = outputs(done), untouched_times(done), git(done, "status", "--porcelain")
+    run = repro(done)
+    assert run.ran == []
+    assert status == git(done, "status", "--porcelain") == ""
+    assert outputs(done) == before and untouched_times(done) == times
+    assert run.seconds < 10  # 1.5 on a machine that has nothing else to do
+
+
+def test_killed_in_a_second_clone_the_bytes_are_the_same(done: Path, tmp_path: Path) -> None:
+    """A fresh folder and a fresh cache; `dvc.lock` is committed and must come out as it was."""
+    clone = tmp_path / "elsewhere" / "clone"
+    subprocess.run(["git", "clone", "-q", str(done), str(clone)], check=True)
+    for folder in ("data/videos", "data/labels"):
+        shutil.copytree(done / folder, clone / folder, dirs_exist_ok=True)
+    kill_at(clone, "features: video 1")
+    kill_at(clone, "train gate: epoch 1")
+    again = repro(clone)
+    assert again.ran[0] == "train" and again.ran[-1] == "report"
+    assert outputs(clone) == outputs(done)
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_one_new_video_makes_its_own_rows(copy: Path, done: Path) -> None:
+    film(copy / "data/videos" / NEW, 12, seed=6, planted=(60, 90))
+    (copy / "data/videos" / LONELY).unlink()
+    run = repro(copy)
+    assert run.ran == ["index", "features", "score", "tables", "evaluate", "report"]
+    assert run.told("features: 1 decoded, 4 kept, 3 files removed")
+    assert run.told("score: 1 scored, 1 kept, 0 files removed")
+    assert run.told("tables: 1 videos made, 1 kept")
+
+    before, after = outputs(done), outputs(copy)
+    new = {video_path(Path(), "gate", NEW).name}
+    gone = {video_path(Path(), "yard", LONELY).name}
+    assert {Path(name).name for name in set(after) - set(before) if name.endswith(".parquet")} == new
+    assert {Path(name).name for name in set(before) - set(after) if name.endswith(".parquet")} == gone
+    changed = {name for name in set(before) & set(after) if before[name] != after[name]}
+    assert {name for name in changed if "camera_id=" in name} == set()
+    assert {name.split("/")[1] for name in changed}.isdisjoint({"candidate", "model", "training.parquet"})
+
+    old = git(copy, "rev-parse", "HEAD")
+    commit(copy)
+    assert set(results.load("frames", repo=copy)["video_id"]) == {TEST, NEW}
+    for name in results.TABLES:
+        pd.testing.assert_frame_equal(results.load(name, rev=old, repo=copy), results.load(name, repo=done))
+    assert results.metrics(rev=old, repo=copy) == results.metrics(repo=done)
+
+
+def test_changed_params_redo_what_they_touch(copy: Path) -> None:
+    change_params(copy, report={"max_events": 1}, demo={"seed": 8}, gate={"confidence": 0.9})
+    run = repro(copy)
+    assert run.ran == ["gate", "report"]  # which chose the same model again; the demo is not used here
+
+
+def test_gate_keeps_the_champion_or_takes_the_candidate(copy: Path, done: Path) -> None:
+    champion = copy / "data/champion"
+    shutil.copytree(copy / "data/model", champion, dirs_exist_ok=True)
+    version = results.metrics(repo=done)["train"]["gate"]["version"]
+    change_params(copy, train={"learning_rate": 1e-9})
+    run = repro(copy)
+    assert run.ran == ["train", "gate", "evaluate", "report"] or run.ran == ["train", "gate", "report"]
+    row = results.load("promotions", repo=copy).iloc[0]
+    assert not row["promoted"] and row["champion_version"] == version
+    assert "the candidate is worse" in row["reason"] and row["difference_low"] > 0
+    assert row["reason"] in run.lines[-1] or run.told(f"gate gate: {row['reason']}")
+    assert {name: sha for name, sha in outputs(copy).items() if name.startswith(("data/model", "data/scores"))} == {
+        name: sha for name, sha in outputs(done).items() if name.startswith(("data/model", "data/scores"))
+    }
+    assert "the candidate is worse" in (copy / "data/report/index.html").read_text(encoding="utf-8")
+
+    change_params(copy, train={"learning_rate": 0.02, "seed": 1})
+    run = repro(copy)
+    assert run.ran == ["train", "gate", "score", "tables", "evaluate", "report"]
+    row = results.load("promotions", repo=copy).iloc[0]
+    assert row["promoted"] and row["champion_version"] == version != row["candidate_version"]
+    assert set(results.load("events", repo=copy)["model_version"]) == {row["candidate_version"]}
+
+
+def test_without_labels(copy: Path) -> None:
+    (copy / "data/labels/events.csv").unlink()
+    (copy / "data/labels/.gitignore").unlink()
+    assert repro(copy).ran == ["evaluate", "report"]
+    assert metric(copy, "labels") == 0 and metric(copy, "hours") > 0
+    assert "auroc_micro_ema" not in set(results.load("metrics", repo=copy)["name"])
+    assert (copy / "data/plots/roc.csv").read_text() == "fpr,tpr\n"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("no files", ["data/videos", "holds no files", "data.videos"]),
+        ("no videos", ["data/videos", "none of its 2 files", "gate/a.mp4", "data.videos"]),
+        ("no footage to learn from", ["camera yard", "0.1 minutes", "at least 3 blocks"]),
+        ("params typo", ["params.yaml", "index.tset", "train"]),
+        ("params value", ["params.yaml", "index.train", "'*'"]),
+    ],
+)
+def test_a_mistake_is_one_sentence(project: Path, tmp_path: Path, mistake: str, words: list[str]) -> None:
+    repo = shutil.copytree(project, tmp_path / "repo")
+    videos = repo / "data/videos"
+    if mistake in ("no files", "no videos", "no footage to learn from"):
+        shutil.rmtree(videos / "gate")
+    if mistake in ("no files", "no videos"):
+        shutil.rmtree(videos / "yard")
+    if mistake == "no videos":
+        (videos / "gate").mkdir()
+        for name in ("a.mp4", "b.mp4"):
+            (videos / "gate" / name).write_bytes(b"not a video at all " * 99)
+    if mistake == "no footage to learn from":
+        (videos / "yard/test").rename(videos / "yard/train")
+    if mistake == "params typo":
+        text = (repo / "params.yaml").read_text()
+        (repo / "params.yaml").write_text(text.replace("  test: [", "  tset: ["))
+    if mistake == "params value":
+        change_params(repo, index={"train": "*"})
+    check_mistake(repro(repo, fails=True), words)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("gate/test/nobody.mp4,10,20", ["events.csv", "line 2", "nobody.mp4"]),
+        (f"{TEST},190,201", ["events.csv", "line 2", TEST, "200 frames", "201"]),
+    ],
+)
+def test_a_mistake_in_labels_is_one_sentence(copy: Path, row: str, words: list[str]) -> None:
+    (copy / "data/labels/events.csv").write_text(f"video,onset_frame,offset_frame\n{row}\n")
+    before = outputs(copy)
+    run = repro(copy, fails=True)
+    assert run.ran == ["evaluate"]
+    check_mistake(run, words)
+    assert set(before.items()) >= {(name, sha) for name, sha in outputs(copy).items() if "metrics" in name}
+
+
+def check_mistake(run: Repro, words: list[str]) -> None:
+    told = run.told("error:")
+    assert len(told) == 1, run.lines
+    assert len(re.findall(r"(?<=[a-z])\. [A-Z]", told[0])) == 0  # one sentence
+    for word in words:
+        assert word in told[0], told[0]
