@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_results import blank, make_repository, write
+from conftest import blank, make_repository, write
 
 from vidrnn import results
 from vidrnn.schema import SCHEMAS

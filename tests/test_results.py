@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,96 +12,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import DVC, NIGHT, VIDEOS, git, make_repository
 
 from vidrnn import results
 from vidrnn.errors import SchemaError, UserError
 from vidrnn.schema import SCHEMA_VERSION, SCHEMAS
-from vidrnn.storage import video_path, write_json, write_table
-
-DVC = [sys.executable, "-m", "dvc"]
-NIGHT = datetime(2026, 3, 1, 22, tzinfo=UTC)
-VIDEOS = {"gate/b.mp4": NIGHT, "gate/a.mp4": NIGHT + timedelta(days=1), "north yard/ä.mp4": None}
-
-
-def blank(table: str, /, **values: Any) -> dict[str, Any]:
-    """A row of a table in which what is not given is null, zero, empty or false."""
-    zeros = {pa.string(): "", pa.bool_(): False}
-    row = {}
-    for field in SCHEMAS[table]:
-        zero = [] if pa.types.is_list(field.type) else zeros.get(field.type, 0)
-        row[field.name] = values.get(field.name, None if field.nullable else zero)
-    return row
-
-
-def write(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    write_table(path, pa.Table.from_pylist(rows, schema=SCHEMAS[name]), SCHEMAS[name])
-
-
-def fill(root: Path, version: str) -> None:
-    """Write every table and measure; `version` shows in all of them."""
-    data = root / "data"
-    videos = []
-    for video_id, recorded_at in VIDEOS.items():
-        key = {"camera_id": video_id.split("/")[0], "video_id": video_id}
-        videos.append(blank("videos", **key, recorded_at=recorded_at, message=version))
-        frames = [
-            blank(
-                "frames",
-                **key,
-                frame_index=3 * index,
-                time_seconds=index / 10,
-                score=0.1 * index,
-                recorded_at=recorded_at and recorded_at + timedelta(milliseconds=100 * index),
-            )
-            for index in range(5)
-        ]
-        write(video_path(data / "tables/frames", *key.values()), "frames", frames)
-        event = blank("events", **key, recorded_at=recorded_at, model_version=version, track_ids=[4, 2])
-        events = [{**event, "event_id": f"{video_id}{pts}", "onset_pts": pts} for pts in (90, 20)]
-        if video_id != "gate/a.mp4":  # nothing happened
-            write(video_path(data / "tables/events", *key.values()), "events", events)
-    write(data / "tables/videos.parquet", "videos", videos[::-1])
-    write(data / "promotions.parquet", "promotions", [blank("promotions", camera_id="gate", reason=version)])
-    rows = [blank("metrics", camera_id=camera, name="auroc", value=0.5) for camera in ("gate", "*")]
-    write(data / "metrics.parquet", "metrics", rows)
-    write_json(data / "metrics/train.json", {"version": version})
-    write_json(data / "metrics/evaluate.json", {"auroc": {"low": 0.4}})
-
-
-def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments],
-        cwd=root,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
-
-
-def make_repository(root: Path) -> None:
-    """Tag `bare` holds no data, `one` the first, `two` the second; the workspace is at `two`."""
-    root.mkdir()
-    git(root, "init", "-q")
-    subprocess.run([*DVC, "init", "-q"], cwd=root, check=True)
-    (root / "dvc.yaml").write_text(
-        "stages:\n"
-        "  make:\n"
-        "    cmd: 'true'\n"
-        "    outs: [data/tables: {persist: true}, data/promotions.parquet: {persist: true},"
-        " data/metrics.parquet: {persist: true}]\n"
-        "    metrics: [data/metrics/train.json: {cache: false, persist: true},"
-        " data/metrics/evaluate.json: {cache: false, persist: true}]\n"
-    )
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "bare")
-    git(root, "tag", "bare")
-    for version in ("one", "two"):
-        fill(root, version)
-        subprocess.run([*DVC, "repro", "-q", "-f"], cwd=root, check=True)
-        git(root, "add", "-A")
-        git(root, "commit", "-qm", version)
-        git(root, "tag", version)
+from vidrnn.storage import video_path
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ class Tail:
         """From the (T,) scores and (T,) seconds of each held-out block."""
         base = float(np.quantile(np.concatenate([scores for scores, _ in series]), _BASE_QUANTILE))
         peaks = [peak for scores, times in series for peak in merged_peaks(scores, times, base, merge_seconds)]
-        hours = sum(seconds_of(times) for _, times in series) / 3600
+        hours = max(sum(seconds_of(times) for _, times in series), 1.0) / 3600  # a frame alone has no length
         excess = float(np.mean(peaks)) - base if peaks else 0.0
         return cls(base, len(peaks), max(excess, 1e-3), hours)
 

@@ -42,18 +42,19 @@ class ArticleCell(nn.Module):
     - *The condition.* c_t is the newest hidden state that exists when step t begins: the layer's own last read-out
       ŷ_{t−1}, in the first layer as in every other, and ŷ₀ = h₀. So what was read out steers what is let in next, and
       all of s lies in [0, 1].
-    - *The first hidden state* h₀ is ½, the middle of the read-out's range.
+    - *The first hidden state* h₀ is ½: the read-out of y = 0, as the constants are first set.
     - *The input* f_t is an affine map of the layer's input, since an element-wise cell cannot mix elements itself.
+    - *The read-out* is of y_t, at every step, and its c is a learned constant, not the condition c_t.
     - *The range.* ŷ lies in (0, 1) and the three nested σ leave only part of that; an affine layer after ŷ maps it to
       the hidden vector that the next layer sees.
-    - *Growth.* y is a sum without bound. Every `reset_steps` steps z and y go back to 0, as at the first step; s stays,
-      and so carries what is known across. The number of steps since the last reset belongs to the state, so that
-      chunks agree with the whole.
+    - *Growth.* y is a sum without bound. After every `reset_steps` steps z and y go back to 0, as before the first; s
+      and ŷ stay, and so carry what is known across: |y| never exceeds `reset_steps` times the largest |f|. The number
+      of steps since the last reset belongs to the state, so that chunks agree with the whole.
 
     State: (5, B, hidden) of s, z, y, ŷ, and the steps since the last reset in every element of the fifth.
     """
 
-    reset_steps = 64
+    reset_steps = 16  # within a training sequence, so that no sum grows larger in use than in training
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -61,10 +62,10 @@ class ArticleCell(nn.Module):
         self.read_in = nn.Linear(input_size, hidden_size)
         self.w1 = nn.Parameter(torch.ones(hidden_size))
         self.w2 = nn.Parameter(torch.ones(hidden_size))
-        # Steep enough that the nested σ do not squash y to a constant: σ(σ(·)) alone spans only 0.5–0.73.
-        self.b1 = nn.Parameter(torch.full((hidden_size,), 4.0))
-        self.b2 = nn.Parameter(torch.full((hidden_size,), 4.0))
-        self.read_bias = nn.Parameter(torch.full((hidden_size,), -3.5))
+        # Steep, or the nested σ squash y to a constant (σ(σ(·)) spans only 0.5–0.73), and ½ where y is 0.
+        self.b1 = nn.Parameter(torch.full((hidden_size,), 3.0))
+        self.b2 = nn.Parameter(torch.full((hidden_size,), 16.0))
+        self.read_bias = nn.Parameter((-self.b2 * torch.sigmoid(self.b1 * 0.5)).detach())
         self.read_out = nn.Linear(hidden_size, hidden_size)
 
     def initial_state(self, batch: int) -> Tensor:

@@ -1,10 +1,11 @@
 """Video files to luma pictures with exact times. The only reader module that imports av.
 
-Streaming and frame-threaded; the luma plane is taken straight from the decoder where the format has one. Local files
-only: the protocol whitelist keeps a playlist in disguise from reaching anything else.
+Streaming; the luma plane is taken straight from the decoder where the format has one. FFmpeg is handed an open file
+and no protocol at all: a playlist in disguise reaches neither the network nor another file.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -21,6 +25,9 @@ from vidrnn.timebase import TimeBase
 
 _LUMA_FIRST = ("yuv", "yuvj", "yuva", "nv12", "nv16", "nv21", "nv24", "gray")
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
+_MAX_PIXELS = 2**27  # a larger picture is not decoded
+_MAX_ASPECT = 16  # a displayed picture may be so much longer than it is wide, or the other way round
+_NOT_VIDEO = {"tty": "is text"}  # demuxers that make a film of anything
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,11 @@ class VideoReader:
     After `frames` has been exhausted, `num_undecodable` counts the packets that FFmpeg could not decode and
     `truncated` says whether the file broke off.
 
+    Args:
+        path: of the file.
+        threads: of the decoder. They do not change what a sound file gives; of a damaged one, more than one lose
+            some of the frames just before the damage.
+
     Raises:
         DecodeError: no file of video, or not one frame of it can be decoded; the message says which.
     """
@@ -75,33 +87,38 @@ class VideoReader:
     def __init__(self, path: Path, threads: int = 1) -> None:
         self.num_undecodable = 0
         self.truncated = False
-        try:
-            self._container = av.open(
-                f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file,crypto,data"}
-            )
-        except (av.FFmpegError, ValueError, OSError) as error:
-            raise DecodeError(f"not a video that can be opened ({_reason(error)})") from None
-        try:
+        self._path = path
+        with ExitStack() as opened:
+            try:
+                file = opened.enter_context(path.open("rb"))
+                if path.stat().st_size == 0:
+                    raise DecodeError("is empty")
+                options = {"protocol_whitelist": "none"}
+                self._container: InputContainer = av.open(file, "r", metadata_errors="replace", options=options)
+                opened.enter_context(self._container)
+            except (av.FFmpegError, ValueError, OSError) as error:
+                raise DecodeError(f"is not a video that can be opened ({_reason(error)})") from None
             self._stream = self._default_stream()
             self._stream.thread_type = "FRAME"
             self._stream.codec_context.thread_count = threads
-        except BaseException:
-            self._container.close()
-            raise
+            self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> "VideoReader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.close()
+        self._opened.close()
 
     def _default_stream(self) -> VideoStream:
+        if self._container.format.name in _NOT_VIDEO:
+            raise DecodeError(_NOT_VIDEO[self._container.format.name])
         stream = self._container.streams.best("video")
-        if stream is None:
+        if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a piece of music
             raise DecodeError("holds no video stream")
         assert isinstance(stream, VideoStream)
-        if stream.time_base is None:
-            raise DecodeError("its video stream has no time base")
+        if not stream.time_base:
+            raise DecodeError("holds a video stream without a time base")
         return stream
 
     @property
@@ -115,7 +132,7 @@ class VideoReader:
         """Read the container's facts, and one frame for the rotation and the true size. Use a reader of its own."""
         frame = next(self._decoded(), None)
         if frame is None:
-            raise DecodeError("no frame of it can be decoded")
+            raise DecodeError("holds no frame that can be decoded")
         context = self._stream.codec_context
         rotation = round(frame.rotation / 90) % 4 * 90
         aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
@@ -124,6 +141,8 @@ class VideoReader:
             width = max(1, round(width * aspect))
         if rotation in (90, 270):
             width, height = height, width
+        if max(width, height) > _MAX_ASPECT * min(width, height):
+            raise DecodeError(f"holds pictures of {width} x {height}, longer than {_MAX_ASPECT} to 1")
         return VideoFacts(
             codec=context.name,
             width=width,
@@ -140,14 +159,19 @@ class VideoReader:
         return None if self._container.duration is None else self._container.duration / 1_000_000
 
     def _decoded(self) -> Iterator[VideoFrame]:
+        for packet in self._packets():
+            try:
+                yield from self._stream.decode(packet)
+            except (av.FFmpegError, OSError):
+                self.num_undecodable += 1
+
+    def _packets(self) -> Iterator["Packet[VideoStream] | None"]:
+        """Every packet, then one that makes the decoder give what it still holds."""
         try:
-            for packet in self._container.demux(self._stream):
-                try:
-                    yield from packet.decode()  # type: ignore[misc]
-                except av.FFmpegError:
-                    self.num_undecodable += 1
-        except av.FFmpegError:
+            yield from self._container.demux(self._stream)
+        except (av.FFmpegError, OSError):
             self.truncated = True
+            yield None
 
     def frames(self) -> Iterator[Frame]:
         """Every frame that can be decoded, in order of presentation; pts strictly ascend."""
@@ -163,27 +187,45 @@ class VideoReader:
             index += 1
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-        """The frames at some pts, ascending: (pts, upright BGR picture of the displayed size, (height, width, 3)).
+        """The frames at some pts: (pts, upright BGR picture of the displayed size, (height, width, 3)).
 
-        A pts that cannot be reached is passed over; the caller sees which are missing.
+        They come in ascending order as far as the file can be searched, then those that only a pass over all of it
+        finds. A pts that no frame has is passed over; the caller sees which are missing.
         """
-        for pts in wanted:
-            try:
-                self._container.seek(pts, stream=self._stream, backward=True)
-            except av.FFmpegError:
-                continue
-            for frame in self._decoded():
-                if frame.pts == pts:
-                    yield pts, self._upright(frame)
-                if frame.pts is not None and frame.pts >= pts:
+        missing = set()
+        for pts in sorted(wanted):
+            frame = self._search(pts)
+            if frame is None:
+                missing.add(pts)
+            else:
+                yield pts, self._upright(frame)
+        if not missing:
+            return
+        with VideoReader(self._path) as again:
+            for frame in again._decoded():
+                if frame.pts in missing:
+                    missing.remove(frame.pts)
+                    yield frame.pts, self._upright(frame)
+                if not missing:
                     break
 
+    def _search(self, pts: int) -> VideoFrame | None:
+        """The frame at `pts`; None where a search ends behind it, as in MPEG-TS."""
+        try:
+            self._container.seek(pts, stream=self._stream, backward=True)
+        except (av.FFmpegError, OSError):
+            return None
+        for frame in self._decoded():
+            if frame.pts is not None and frame.pts >= pts:
+                return frame if frame.pts == pts else None
+        return None
+
     def _upright(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        picture = frame.to_ndarray(format="bgr24")
+        picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
         aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
         if aspect is not None and aspect > 0 and aspect != 1:
             width = max(1, round(frame.width * aspect))
-            picture = cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_AREA)
+            picture = np.asarray(cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_AREA), np.uint8)
         return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
 
@@ -191,10 +233,10 @@ def _luma(frame: VideoFrame) -> tuple[npt.NDArray[np.uint8], bool]:
     name, plane = frame.format.name, frame.planes[0]
     eight_bit = frame.format.components[0].bits == 8 if frame.format.components else False
     if eight_bit and name.startswith(_LUMA_FIRST):
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         full = name.startswith(("yuvj", "gray")) or frame.color_range == _FULL_RANGE
         return rows[: frame.height, : frame.width], not full
-    return frame.reformat(format="gray").to_ndarray(), False
+    return np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8), False
 
 
 def _created_at(metadata: dict[str, str]) -> datetime | None:

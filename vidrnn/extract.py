@@ -1,5 +1,6 @@
 """Video files to feature files, what moves in them, and shot signatures: one decoding pass each, only what changed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vidrnn.decode import VideoReader
+from vidrnn.errors import DecodeError
 from vidrnn.fan_out import fan_out
 from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, signature, working_picture
 from vidrnn.params import FeaturesParams
@@ -26,6 +28,7 @@ from vidrnn.storage import (
 )
 from vidrnn.timebase import RateSampler, TimeBase
 
+Writer = Callable[[pa.Table], None]
 PARTS = ("cells", "regions", "shots")
 _FLUSH_ROWS = 64
 
@@ -93,49 +96,58 @@ def _extract(job: _Job) -> None:
     cv2.setNumThreads(1)  # one process a core already
     grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
     schema = cells_schema(len(CHANNELS), ROWS, grid.columns)
-    size = (job.facts["width"], job.facts["height"])
-    rotation = job.facts["rotation"]
-    rows: list[FeatureRow] = []
-    shots: list[tuple[int, int, npt.NDArray[np.uint8]]] = []
-    num_analysed = num_frames = start = last = previous = 0
-    metadata = {"digest": job.digest}
-
+    metadata: dict[str, str] = {}
     with (
         table_writer(job.outs["regions"], SCHEMAS["regions"], metadata) as write_regions,
         table_writer(job.outs["shots"], SCHEMAS["shots"], metadata) as write_shots,
         table_writer(job.outs["cells"], schema, metadata) as write_cells,
-        VideoReader(job.source) as reader,
     ):
-        base = reader.time_base
-        sampler = RateSampler(base, job.params.rate_fraction)
-        extractor = FeatureExtractor(grid, base, job.params.warmup_seconds, job.params.background_seconds)
+        try:
+            with VideoReader(job.source) as reader:
+                metadata |= _decode(job, reader, grid, (write_cells, write_regions, write_shots))
+            metadata["digest"] = job.digest
+        except DecodeError as error:  # the index could open it: without a digest, the next run tries again
+            metadata |= dict.fromkeys(("num_frames", "num_analysed", "num_undecodable", "duration_seconds"), "0")
+            metadata |= {"digest": "", "status": "unreadable", "message": str(error)}
 
-        def write() -> None:
-            if rows:
-                write_cells(_cells_table(rows, start, base, schema))
-                write_regions(_regions_table(rows, size))
-                rows.clear()
-            if shots:
-                write_shots(_shots_table(shots))
-                shots.clear()
 
-        for frame in reader.frames():
-            if num_frames == 0:
-                start = previous = frame.pts
-            previous, last = last, frame.pts
-            num_frames += 1
-            shots.append((frame.frame_index, frame.pts, signature(frame.luma, rotation)))
-            if sampler.takes(frame.pts - start):
-                num_analysed += 1
-                picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
-                rows += extractor.push(frame.frame_index, frame.pts, picture)
-            if len(shots) >= _FLUSH_ROWS:
-                write()
-        rows += extractor.flush()
-        write()
-        step = last - previous if num_frames > 1 else 0
-        metadata |= _status(job.facts, reader, num_frames, base.seconds(last - start + step))
-        metadata |= {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
+def _decode(job: _Job, reader: VideoReader, grid: Grid, writers: tuple[Writer, Writer, Writer]) -> dict[str, str]:
+    """Write the rows of cells, regions and shots as they come; what decoding found out, for the metadata."""
+    write_cells, write_regions, write_shots = writers
+    rotation, size = job.facts["rotation"], (job.facts["width"], job.facts["height"])
+    base = reader.time_base
+    sampler = RateSampler(base, job.params.rate_fraction)
+    extractor = FeatureExtractor(grid, base, job.params.warmup_seconds, job.params.background_seconds)
+    rows: list[FeatureRow] = []
+    shots: list[tuple[int, int, npt.NDArray[np.uint8]]] = []
+    num_analysed = num_frames = start = last = previous = 0
+
+    def write() -> None:
+        if rows:
+            write_cells(_cells_table(rows, start, base, grid))
+            write_regions(_regions_table(rows, size))
+            rows.clear()
+        if shots:
+            write_shots(_shots_table(shots))
+            shots.clear()
+
+    for frame in reader.frames():
+        if num_frames == 0:
+            start = last = frame.pts
+        previous, last = last, frame.pts
+        num_frames += 1
+        shots.append((frame.frame_index, frame.pts, signature(frame.luma, rotation)))
+        if sampler.takes(frame.pts - start):
+            num_analysed += 1
+            picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
+            rows += extractor.push(frame.frame_index, frame.pts, picture)
+        if len(shots) >= _FLUSH_ROWS:
+            write()
+    rows += extractor.flush()
+    write()
+    seconds = base.seconds(last - start + last - previous)  # the last frame lasts as long as the one before
+    numbers = {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
+    return numbers | _status(job.facts, reader, num_frames, seconds)
 
 
 def _status(facts: dict[str, Any], reader: VideoReader, num_frames: int, seconds: float) -> dict[str, str]:
@@ -143,13 +155,13 @@ def _status(facts: dict[str, Any], reader: VideoReader, num_frames: int, seconds
     claimed = facts["duration_seconds"]
     problems = []
     if num_frames == 0:
-        problems.append("no frame of it can be decoded")
+        problems.append("holds no frame that can be decoded")
     if reader.truncated:
-        problems.append("the file breaks off")
+        problems.append("breaks off")
     if reader.num_undecodable:
-        problems.append(f"{reader.num_undecodable} packets cannot be decoded")
+        problems.append(f"cannot be decoded in {reader.num_undecodable} of its packets")
     if num_frames and claimed is not None and seconds < claimed - max(1.0, 0.02 * claimed):
-        problems.append(f"only {seconds:.1f} of {claimed:.1f} seconds can be decoded")
+        problems.append(f"gives only {seconds:.1f} of {claimed:.1f} seconds")
     return {
         "num_undecodable": str(reader.num_undecodable),
         "duration_seconds": repr(seconds),
@@ -158,7 +170,7 @@ def _status(facts: dict[str, Any], reader: VideoReader, num_frames: int, seconds
     }
 
 
-def _cells_table(rows: list[FeatureRow], start: int, time_base: TimeBase, schema: pa.Schema) -> pa.Table:
+def _cells_table(rows: list[FeatureRow], start: int, time_base: TimeBase, grid: Grid) -> pa.Table:
     return pa.table(
         {
             "frame_index": [row.frame_index for row in rows],
@@ -167,7 +179,7 @@ def _cells_table(rows: list[FeatureRow], start: int, time_base: TimeBase, schema
             "valid": [row.valid for row in rows],
             "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([row.cells for row in rows])),
         },
-        schema=schema,
+        schema=cells_schema(len(CHANNELS), ROWS, grid.columns),
     )
 
 

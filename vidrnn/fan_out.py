@@ -5,7 +5,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from vidrnn.errors import VidrnnError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -18,16 +21,29 @@ def fan_out(
 
     Args:
         title: of the lines.
-        work: a function at module level, since it runs in another process.
+        work: a function at module level, since it runs in another process. Where one dies, jobs may be done again.
         jobs: picklable.
         name: of a job, for its line.
+
+    Raises:
+        VidrnnError: the process of a job died; the message names it.
     """
-    if not jobs:
-        return
-    start = time.monotonic()
+    start, done = time.monotonic(), 0
     workers = min(len(jobs), os.cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done, (job, result) in enumerate(zip(jobs, pool.map(work, jobs), strict=True), 1):
-            left = (time.monotonic() - start) / done * (len(jobs) - done)
-            print(f"{title}: video {done} of {len(jobs)}  {name(job)}  ({left:.0f} s left)", flush=True)
-            yield result
+    while done < len(jobs):
+        try:
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                for result in pool.map(work, jobs[done:]):
+                    done += 1
+                    left = (time.monotonic() - start) / done * (len(jobs) - done)
+                    print(
+                        f"{title}: video {done} of {len(jobs)}  {name(jobs[done - 1])}  ({left:.0f} s left)", flush=True
+                    )
+                    yield result
+        except BrokenProcessPool:
+            if workers == 1:
+                raise VidrnnError(
+                    f"{title}: the process that worked on {name(jobs[done])} died, from its contents or for want of "
+                    "memory; free some memory and run again, or take the file out of the footage"
+                ) from None
+            workers = 1  # one at a time, the next to die says whose fault it is; for want of memory, none may

@@ -134,14 +134,14 @@ def working_picture(luma: Luma, limited_range: bool, rotation: int, grid: Grid) 
     small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
     if limited_range:
         small = cv2.LUT(small, _EXPAND)
-    return np.ascontiguousarray(np.rot90(small, rotation // 90)) if rotation else small
+    return np.ascontiguousarray(np.rot90(np.asarray(small, np.uint8), rotation // 90))
 
 
 def signature(luma: Luma, rotation: int) -> Luma:
     """The mean luma of 8 × 8 parts of a picture, from every eighth pixel: (8, 8) uint8."""
     step = max(1, min(luma.shape) // 64)
     small = cv2.resize(np.ascontiguousarray(luma[::step, ::step]), (8, 8), interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(np.rot90(small, rotation // 90))
+    return np.ascontiguousarray(np.rot90(np.asarray(small, np.uint8), rotation // 90))
 
 
 class FeatureExtractor:
@@ -163,7 +163,7 @@ class FeatureExtractor:
         self._threshold = FOREGROUND_LEVELS
         self._before: tuple[int, Luma, Luma] | None = None
         self._last_pts: int | None = None
-        self._first_flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._first_flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._dense_flow = _dense_flow()
 
     def push(self, frame_index: int, pts: int, picture: Luma) -> Iterator[FeatureRow]:
@@ -212,8 +212,9 @@ class FeatureExtractor:
         seconds = self._time_base.seconds(pts - before[0])
         if seconds > MAX_STEP_SECONDS:
             return None
-        rough = self._first_flow.calc(before[2], front.plain, None)
-        return _Flow(self._dense_flow.calc(before[1], front.picture, rough), 1 / (self._grid.height * seconds))
+        rough = self._first_flow.calc(before[2], front.plain, None)  # type: ignore[call-overload]  # as documented
+        pixels = self._dense_flow.calc(before[1], front.picture, rough)
+        return _Flow(np.asarray(pixels, np.float32), 1 / (self._grid.height * seconds))
 
     def _row(self, frame_index: int, pts: int, front: _Front, flow: _Flow | None, valid: bool) -> FeatureRow:
         grid = self._grid
@@ -221,19 +222,20 @@ class FeatureExtractor:
         self._follow(pts, luma, foreground)
 
         if flow is None:
-            velocity_x = velocity_y = speed = moving = np.zeros_like(luma)
+            velocity_x = velocity_y = moving_speed = moving = np.zeros_like(luma)
         else:
             pixels = cv2.magnitude(flow.pixels[..., 0], flow.pixels[..., 1])
             moving = foreground * (pixels > MOVING_PIXELS)
             velocity_x = flow.pixels[..., 0] * (flow.per_second * grid.stretch)
             velocity_y = flow.pixels[..., 1] * flow.per_second
-            speed = cv2.magnitude(velocity_x, velocity_y)
+            moving_speed = moving * cv2.magnitude(velocity_x, velocity_y)
 
         motion = _pool(
-            [foreground, moving, speed * moving, velocity_x * moving, velocity_y * moving, speed * speed * moving],
+            [foreground, moving, moving_speed, velocity_x * moving, velocity_y * moving, moving_speed * moving_speed],
             grid.columns * _SUB,
         )
-        plain = _pool([luma / 255, velocity_x, velocity_y, difference / 255 * foreground], grid.columns * _SUB)
+        plain = _pool([luma, velocity_x, velocity_y, difference * foreground], grid.columns * _SUB)
+        plain[[0, 3]] /= 255
         shape = _orientations(luma, foreground, grid.columns * _SUB)
         person = WINDOWS["person"]
         channels = [_cells(plain[:3], (_SUB, _SUB)), _cells(plain[3:], person), _cells(shape, person)]
@@ -255,7 +257,7 @@ def _dense_flow() -> cv2.DISOpticalFlow:
 
     On real footage the speed it measures separates unusual frames as well as medium's, at half the time.
     """
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(1)
     flow.setPatchSize(8)
     flow.setPatchStride(5)
@@ -267,7 +269,7 @@ def _dense_flow() -> cv2.DISOpticalFlow:
 def _plain(departure: Array, foreground: Array) -> Luma:
     """What departs from the background before a grey of 128, softly cut out; levels beyond ±127 are clipped."""
     mask = cv2.GaussianBlur(cv2.dilate(foreground, np.ones((5, 5), np.uint8)), (5, 5), 0)
-    return np.clip(departure * mask + 128, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(departure * mask + 128, 0, 255), np.uint8)
 
 
 def _noise(pictures: Luma) -> float:
@@ -311,27 +313,29 @@ def _orientations(luma: Array, foreground: Array, columns: int) -> Array:
     side = max(1, luma.shape[0] // rows // 2)  # pixels of a base square at half resolution
     size = (columns * side, rows * side)
     small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA) / 255
+    share = cv2.resize(foreground, size, interpolation=cv2.INTER_AREA)  # of each pixel that is foreground
     across, down = cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1)
     magnitude, angle = cv2.cartToPolar(across, down)
-    magnitude *= cv2.resize(foreground, size, interpolation=cv2.INTER_AREA)
-    y, x = np.flatnonzero(magnitude) // size[0], np.flatnonzero(magnitude) % size[0]
-    values, angles = magnitude[y, x], angle[y, x]
-    bins = np.floor(angles * (_ORIENTATIONS / np.pi)).astype(np.int64) % _ORIENTATIONS
+    y, x = np.nonzero(share > 0)
+    bins = np.floor(angle[y, x] * (_ORIENTATIONS / np.pi)).astype(np.int64) % _ORIENTATIONS
     square = (bins * rows + y // side) * columns + x // side
-    energy = np.bincount(square, values, _ORIENTATIONS * rows * columns) / side**2
-    return energy.reshape(_ORIENTATIONS, rows, columns).astype(np.float32)
+    energy = np.bincount(square, magnitude[y, x] * share[y, x], _ORIENTATIONS * rows * columns) / side**2
+    return np.asarray(energy.reshape(_ORIENTATIONS, rows, columns), np.float32)
 
 
 def _regions(moving: Array, velocity_x: Array, velocity_y: Array) -> Regions:
     height, width = moving.shape
     mask = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    left, top, across, down = cv2.boundingRect(mask)  # everything that moves; empty where nothing does
+    part = np.s_[top : top + max(1, down), left : left + max(1, across)]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask[part], connectivity=8)
     large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= _MIN_REGION_AREA * height * width) + 1
     x0, y0, box_width, box_height, area = (stats[large, k].astype(np.float32) for k in range(5))
+    x0, y0 = x0 + left, y0 + top
     boxes = np.stack([x0 / width, y0 / height, (x0 + box_width) / width, (y0 + box_height) / height], axis=1)
-    at = np.flatnonzero(moving)
-    region = labels.ravel()[at]
+    y, x = np.nonzero(moving[part] > 0)
+    region = labels[y, x]
     weight = np.maximum(np.bincount(region, minlength=count), 1)
-    sums = [np.bincount(region, v.ravel()[at], count) for v in (velocity_x, velocity_y)]
+    sums = [np.bincount(region, v[part][y, x], count) for v in (velocity_x, velocity_y)]
     velocities = np.stack([total[large] / weight[large] for total in sums], axis=1).astype(np.float32)
     return Regions(boxes, area / (height * width), velocities)

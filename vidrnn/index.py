@@ -4,10 +4,12 @@ import fnmatch
 import json
 import os
 import re
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -20,6 +22,8 @@ from vidrnn.storage import sha256_file, write_json
 
 DEFAULT_CAMERA = "default"
 ALL_CAMERAS = "*"  # how the table `metrics` calls all of them; so no camera may have the name
+_MAX_CAMERA = 240  # bytes of its name once it is percent-encoded; a folder's may have 255
+_COPIED = ("codec", "width", "height", "rotation", "duration_seconds")  # columns that are called as in VideoFacts
 
 
 def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path) -> pa.Table:
@@ -38,64 +42,98 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path
         raise FootageError(
             f"{videos}: no such folder; expected footage as <camera>/<file>: set data.videos in params.yaml"
         )
-    paths = sorted(path for path in _files(videos) if path.is_file())
+    paths = _files(videos)
     if not paths:
         raise FootageError(
             f"{videos}: holds no files; expected footage as <camera>/<file>: put some there, or set data.videos"
         )
     known = _read_hashes(hashes)
-    rows, digests = [], {}
+    rows: list[dict[str, Any]] = []
+    digests: dict[str, list[Any]] = {}
     for number, path in enumerate(paths, 1):
-        row, entry = _row(path, path.relative_to(videos).as_posix(), params, time_zone, known)
+        video_id = path.relative_to(videos).as_posix()
+        camera_id = video_id.split("/")[0] if "/" in video_id else DEFAULT_CAMERA
+        if camera_id == ALL_CAMERAS:
+            raise FootageError(f"{path}: a camera cannot be called {ALL_CAMERAS}; rename the folder")
+        row: dict[str, Any] = dict.fromkeys(SCHEMAS["index"].names)
+        row |= {"camera_id": _spelled(camera_id), "video_id": _spelled(video_id), "recorded_at_source": "none"}
+        row |= {"trains": False, "scored": False, "status": "ok", "message": ""}
+        try:
+            if len(quote(camera_id, errors="surrogateescape")) > _MAX_CAMERA:
+                raise DecodeError("belongs to a camera whose name is too long for a folder; rename its folder")
+            row["sha256"] = _sha256(path, known, digests)
+            row |= _facts(path, video_id, params, time_zone)
+        except DecodeError as error:
+            row |= {"status": "unreadable", "message": str(error)}
         rows.append(row)
-        digests[str(path.resolve())] = entry
         if number % 100 == 0 or number == len(paths):
             print(f"index: file {number} of {len(paths)}", flush=True)
     write_json(hashes, digests)
     if all(row["status"] == "unreadable" for row in rows):
         raise FootageError(
-            f"{videos}: none of its {len(rows)} files is a video that can be read; the first, {rows[0]['video_id']}, is "
-            f"{rows[0]['message']}; expected footage that FFmpeg opens: set data.videos in params.yaml"
+            f"{videos}: none of its {len(rows)} files is a video that can be read; the first, "
+            f"{rows[0]['video_id']}, {rows[0]['message']}; expected footage that FFmpeg opens: "
+            "set data.videos in params.yaml"
         )
     return pa.Table.from_pylist(rows, schema=SCHEMAS["index"])
 
 
 def _files(folder: Path) -> list[Path]:
+    """Everything below a folder that is not hidden and not a folder, sorted; links to folders are not followed."""
     found = []
     for directory, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(directory, name) for name in names if not name.startswith(".")]
-    return found
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if Path(directory, name).is_symlink()]
+        found += [Path(directory, name) for name in names + links if not name.startswith(".")]
+    return sorted(found)
 
 
-def _row(
-    path: Path, video_id: str, params: IndexParams, time_zone: str, known: dict[str, list[Any]]
-) -> tuple[dict[str, Any], list[Any]]:
-    camera_id = video_id.split("/")[0] if "/" in video_id else DEFAULT_CAMERA
-    if camera_id == ALL_CAMERAS:
-        raise FootageError(f"{path}: a camera cannot be called {ALL_CAMERAS}; rename the folder")
-    stat = path.stat()
-    entry = known.get(str(path.resolve()))
-    if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-        entry = [stat.st_size, stat.st_mtime_ns, sha256_file(path)]
-    row: dict[str, Any] = dict.fromkeys(SCHEMAS["index"].names)
-    row |= {"camera_id": camera_id, "video_id": video_id, "sha256": entry[2], "recorded_at_source": "none"}
-    row |= {"trains": False, "scored": False, "status": "ok", "message": ""}
+def _spelled(name: str) -> str:
+    """The name, where bytes that are not UTF-8 are written as \\udcff."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _sha256(path: Path, known: dict[str, list[Any]], digests: dict[str, list[Any]]) -> str:
+    """The digest of a file, from `known` where its size and mtime are the same; notes it in `digests`.
+
+    Raises:
+        DecodeError: it has a name that no table can hold, or is not a file that can be read.
+    """
+    if _spelled(str(path)) != str(path):
+        raise DecodeError("has a name that is not UTF-8; rename it")
     try:
-        with VideoReader(path) as reader:
-            facts = reader.facts()
-    except DecodeError as error:
-        return row | {"status": "unreadable", "message": str(error)}, entry
-    row |= {"codec": facts.codec, "width": facts.width, "height": facts.height, "rotation": facts.rotation}
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise DecodeError("is a link to a folder, which is not followed; link its files, as `vidrnn add` does")
+        if not stat.S_ISREG(found.st_mode):
+            raise DecodeError("is neither a file nor a folder")
+        key, state = os.path.realpath(path), [found.st_size, found.st_mtime_ns]
+        entry = known.get(key)
+        if entry is None or entry[:2] != state:
+            entry = [*state, sha256_file(path)]
+    except OSError as error:
+        raise DecodeError(f"cannot be read ({error.strerror})") from None
+    digests[key] = entry
+    return str(entry[2])
+
+
+def _facts(path: Path, video_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:
+    """What a file says of itself, as columns of the table.
+
+    Raises:
+        DecodeError: it is no video that can be read.
+    """
+    with VideoReader(path) as reader:
+        facts = reader.facts()
+    row: dict[str, Any] = {name: getattr(facts, name) for name in _COPIED}
     row |= {"time_base_num": facts.time_base.num, "time_base_den": facts.time_base.den}
-    row |= {"duration_seconds": facts.duration_seconds}
     row |= {"trains": matches(video_id, params.train), "scored": matches(video_id, params.test)}
     named = recorded_at(path.name, params.recorded_at_pattern, time_zone)
     if named is not None:
         row |= {"recorded_at": named, "recorded_at_source": "name"}
     elif facts.created_at is not None:
         row |= {"recorded_at": facts.created_at, "recorded_at_source": "container"}
-    return row, entry
+    return row
 
 
 def matches(video_id: str, patterns: Sequence[str]) -> bool:
@@ -108,15 +146,21 @@ def matches(video_id: str, patterns: Sequence[str]) -> bool:
 
 
 def recorded_at(name: str, pattern: str | None, time_zone: str) -> datetime | None:
-    """The time that a file name says, in UTC; None where it says none, or no time that exists."""
+    """The time that a file name says, in UTC; None where it says none, or no time that exists.
+
+    An hour that a change of clocks skips does not exist; of an hour that it repeats, the first is meant.
+    """
     match = re.search(pattern, name) if pattern else None
     if match is None:
         return None
-    parts = {group: int(text) for group, text in match.groupdict().items()}
     try:
-        return datetime(**parts, tzinfo=ZoneInfo(time_zone)).astimezone(UTC)  # type: ignore[arg-type]
+        parts = {group: int(text or 0) for group, text in match.groupdict().items()}
+        local = datetime(**parts, tzinfo=ZoneInfo(time_zone))
+        moment = local.astimezone(UTC)
+        back = moment.astimezone(local.tzinfo)
     except (ValueError, OverflowError):
         return None
+    return moment if back.replace(tzinfo=None) == local.replace(tzinfo=None) else None
 
 
 def _read_hashes(path: Path) -> dict[str, list[Any]]:

@@ -44,6 +44,12 @@ def _recorded_at_pattern(pattern: str) -> str:
     return pattern
 
 
+def _in_cells(height: int) -> int:
+    if height % 40:
+        raise ValueError("must be a multiple of 40, so that the 20 rows of cells have an even number of pixels each")
+    return height
+
+
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -84,7 +90,7 @@ class FeaturesParams(_Section):
     """`rate` in frames/s or "source"; `height` in pixels of the working picture; times in seconds."""
 
     rate: Annotated[float, Field(gt=0, le=1000)] | Literal["source"]
-    height: Annotated[int, Field(ge=48, le=2160)]
+    height: Annotated[int, Field(ge=80, le=2160), AfterValidator(_in_cells)]
     warmup_seconds: Positive
     background_seconds: Positive
 

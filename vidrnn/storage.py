@@ -96,7 +96,10 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
     """
     check_version(read_metadata(path), path)
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    table = pq.read_table(path, columns=columns, partitioning=None, memory_map=False)
+    try:
+        table = pq.read_table(path, columns=columns, partitioning=None, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
     return validate(table, wanted, str(path))
 
 
@@ -124,9 +127,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         raw = pq.read_metadata(path).metadata or {}
     except FileNotFoundError:
         raise SchemaError(f"{path}: not there; run `dvc repro` or `dvc pull`") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SchemaError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`") from None
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
     return {key.decode(): value.decode() for key, value in raw.items() if not key.startswith((b"ARROW", b"pandas"))}
+
+
+def _damaged(path: Path, error: Exception) -> SchemaError:
+    return SchemaError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`")
 
 
 def sha256_file(path: Path) -> str:
@@ -162,7 +169,7 @@ def stage_digest(stage: str, params: Any, modules: Sequence[str], dvc_file: Path
 def video_path(root: Path, camera_id: str, video_id: str, suffix: str = ".parquet") -> Path:
     """Where the per-video output of `video_id` lies below `root`; a name can neither leave it nor collide."""
     name = hashlib.sha256(video_id.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return root / f"camera_id={quote(camera_id, safe='')}" / f"{name}{suffix}"
+    return root / f"camera_id={quote(camera_id, safe='', errors='surrogateescape')}" / f"{name}{suffix}"
 
 
 def is_fresh(path: Path, wanted_digest: str) -> bool:

@@ -1,5 +1,6 @@
 """Ordinary footage to a candidate model for each camera: split, fit, calibrate, write."""
 
+import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def training_blocks(features: Path, training: pa.Table, camera_id: str, params: 
 
 
 def _learnable(blocks: list[Block], camera_id: str, params: Params) -> list[Block]:
-    """The blocks that hold a training window, once all are shown to have one shape of picture.
+    """The blocks that hold a training window and a frame after the warm-up, if all have one shape of picture.
 
     Raises:
         FootageError: they have several.
@@ -141,11 +142,13 @@ def _learnable(blocks: list[Block], camera_id: str, params: Params) -> list[Bloc
             f"camera {camera_id}: its files have pictures of {len(grids)} different shapes; expected one: put each "
             "shape into a camera folder of its own"
         )
-    return [block for block in blocks if block.stop - block.start >= _window_rows(params, _step_seconds(block))]
-
-
-def _window_rows(params: Params, step_seconds: float) -> int:
-    return _seq_len(params, step_seconds) + _horizons(params, step_seconds)[-1]
+    kept = []
+    for _, of_file in itertools.groupby(blocks, key=lambda block: block.path):
+        own = list(of_file)
+        step, valid = _step_seconds(own[0]), block_times(own[0])[1]
+        rows = _seq_len(params, step) + _horizons(params, step)[-1]
+        kept += [b for b in own if b.stop - b.start >= rows and valid[b.start : b.stop].any()]
+    return kept
 
 
 def _seq_len(params: Params, step_seconds: float) -> int:

@@ -1,0 +1,178 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic import small_task, tensor_bytes
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from vidrnn.errors import CheckpointError, FootageError
+from vidrnn.fit import EpochPrinter, _Loss, fit
+from vidrnn.model import VideoRNN
+from vidrnn.windows import Batch, CellReader, WindowSampler
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return small_task(tmp_path_factory.mktemp("fit"))
+
+
+@pytest.mark.parametrize(("cell", "loss", "by"), [("gru", "nll", 0.05), ("article", "nll", 0.01), ("gru", "mse", 0.05)])
+def test_the_loss_falls(task, cell, loss, by):
+    architecture = {**task.architecture, "cell": cell, "with_scale": loss == "nll"}
+    task = replace(task, architecture=architecture, loss=loss, batches_per_epoch=30, learning_rate=0.03)
+    first, *_, last = fit(task, CPU).history
+    assert last["validation"] < first["validation"] and last["train"] < first["train"] - by
+
+
+def test_equal_seeds_give_equal_bytes(task):
+    first, again, other = (fit(replace(task, epochs=2, seed=seed), CPU) for seed in (0, 0, 1))
+    assert tensor_bytes(first.weights) == tensor_bytes(again.weights) and first.history == again.history
+    assert tensor_bytes(first.weights) != tensor_bytes(other.weights)
+
+
+def test_a_random_number_drawn_elsewhere_changes_nothing(task):
+    one = fit(replace(task, epochs=1), CPU)
+    torch.manual_seed(99), np.random.seed(99)
+    torch.rand(7)
+    assert tensor_bytes(fit(replace(task, epochs=1), CPU).weights) == tensor_bytes(one.weights)
+
+
+def validation_of(task, weights):
+    """The loss on the held-out batches, as `fit` judges it."""
+    net = VideoRNN(**task.architecture)
+    net.load_state_dict(weights)
+    return literal_loss(net.eval(), task, held_out(task))
+
+
+def held_out(task):
+    sampler = WindowSampler(
+        CellReader(), task.validation, task.seq_len, task.horizons, task.cells_per_window, 0.5, task.seed + 1
+    )
+    return list(sampler.epoch(0, 8, task.batch_windows, 0, 1))
+
+
+@torch.no_grad()
+def literal_loss(net, task, batches):
+    """Every target by itself: no burn-in, weighed, a memory of zeros where it is withheld."""
+    total = weight = 0.0
+    for batch in batches:
+        for n in range(len(batch.place)):
+            place = batch.place[n : n + 1]
+            state = net.initial_state(1)
+            for t in range(batch.context.shape[1]):
+                memory, state = net(batch.context[n : n + 1, t : t + 1], place, state)
+                if not batch.remembers[n]:
+                    memory = torch.zeros_like(memory)
+                mean, scale = (part[0, 0].double().numpy() for part in net.predict(memory, place))
+                if t < task.burn_in:
+                    continue
+                for k in range(len(task.horizons)):
+                    errors = batch.target[n, t, k].double().numpy() - mean[k]
+                    if task.loss == "nll":
+                        each = [0.5 * (e / s) ** 2 + math.log(s) for e, s in zip(errors, scale[k], strict=True)]
+                    else:
+                        each = [e**2 for e in errors]
+                    w = batch.weight[n, t, k].item()
+                    total, weight = total + w * sum(each) / len(each), weight + w
+    return total / weight
+
+
+@pytest.mark.parametrize("loss", ["nll", "mse"])
+def test_the_loss_is_its_literal_twin(task, loss):
+    task = replace(task, loss=loss, architecture={**task.architecture, "with_scale": loss == "nll"})
+    torch.manual_seed(3)
+    net = VideoRNN(**task.architecture)
+    batches = held_out(task)[:2]
+    total = weight = 0.0
+    for batch in batches:
+        part, part_weight = _Loss(net, loss, task.burn_in)(batch)
+        total, weight = total + part.item(), weight + part_weight.item()
+    assert total / weight == pytest.approx(literal_loss(net, task, batches), rel=1e-4)
+
+
+def test_the_burn_in_carries_no_loss(task):
+    net = VideoRNN(**task.architecture)
+    batch = held_out(task)[0]
+    worse = Batch(**{**vars(batch), "target": batch.target.clone()})
+    worse.target[:, :2] += 100
+    losses = [_Loss(net, "nll", 2)(b)[0].item() for b in (batch, worse)]
+    assert losses[0] == losses[1] != _Loss(net, "nll", 1)(worse)[0].item()
+
+
+def test_the_best_weights_are_those_of_the_best_validation(task):
+    task = replace(task, epochs=6, patience=6, learning_rate=0.3)  # so large that it gets worse in between
+    result = fit(task, CPU)
+    losses = [row["validation"] for row in result.history]
+    assert len(losses) == 6 and sorted(losses) != losses[::-1]
+    assert result.best_epoch == 1 + losses.index(min(losses))
+    assert validation_of(task, result.weights) == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_training_stops_when_patience_ends(task):
+    rows = []
+    task = replace(task, epochs=40, patience=2, learning_rate=2.0, batches_per_epoch=2)
+    result = fit(task, CPU, on_epoch=rows.append)
+    assert result.history == rows and [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) == result.best_epoch + 2 < 40
+
+
+def test_the_learning_rate_falls_like_a_cosine(task):
+    rates = [row["learning_rate"] for row in fit(task, CPU).history]
+    assert rates == pytest.approx([0.01 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e9])
+def test_gradients_are_clipped_before_they_are_used(task, clip):
+    norms = []
+
+    def watch(optimizer, *_):
+        norms.append(torch.cat([p.grad.flatten() for g in optimizer.param_groups for p in g["params"]]).norm().item())
+
+    handle = register_optimizer_step_pre_hook(watch)
+    fit(replace(task, epochs=1, gradient_clip=clip), CPU)
+    handle.remove()
+    assert len(norms) == 4 and max(norms) <= clip * 1.001
+    assert min(norms) > (0.0099 if clip == 0.01 else 0.02)
+
+
+def test_training_starts_from_given_weights(task):
+    torch.manual_seed(5)
+    start = VideoRNN(**task.architecture).state_dict()
+    result = fit(replace(task, initial=start, epochs=1, learning_rate=1e-9), CPU)
+    for name, tensor in result.weights.items():
+        torch.testing.assert_close(tensor, start[name], atol=1e-6, rtol=0)
+
+
+def test_weights_of_another_shape_are_one_sentence(task):
+    start = VideoRNN(**{**task.architecture, "hidden_size": 7}).state_dict()
+    with pytest.raises(
+        CheckpointError, match=r"^train\.init_from: it does not fit: its tensor .* expected .*null here$"
+    ):
+        fit(replace(task, initial=start), CPU)
+
+
+def test_too_short_footage_is_one_sentence(task):
+    for part in ("fit", "validation"):
+        short = [(replace(block, stop=block.start + 10), *rest) for block, *rest in getattr(task, part)]
+        with pytest.raises(FootageError, match="no stretch of ordinary footage holds a window of 11 analysed frames"):
+            fit(replace(task, **{part: short}), CPU)
+
+
+def test_a_loss_that_is_no_longer_a_number_is_one_sentence(task):
+    start = {name: tensor * math.nan for name, tensor in VideoRNN(**task.architecture).state_dict().items()}
+    with pytest.raises(FootageError, match="no longer a number after epoch 1; expected a smaller train.learning_rate"):
+        fit(replace(task, initial=start), CPU)
+
+
+def test_a_line_tells_of_every_epoch(capsys):
+    printer = EpochPrinter("train gate", 3)
+    printer({"epoch": 2.0, "train": 0.5, "validation": 0.25, "learning_rate": 0.1})
+    line = capsys.readouterr().out
+    assert line.startswith("train gate: epoch 2 of 3  loss 0.5000  validation 0.2500  (") and line.endswith(
+        " s left)\n"
+    )

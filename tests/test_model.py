@@ -1,0 +1,93 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from vidrnn.cells import CELLS
+from vidrnn.model import BOUND, SCALE_FLOOR, VideoRNN, context_of, negative_log_likelihood, place_of
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("layers", "cameras", "horizons"), [(1, 1, 1), (2, 3, 2)])
+def test_shapes(name, layers, cameras, horizons):
+    net = VideoRNN(5, horizons, name, 4, layers, cameras, True)
+    place = place_of(2, 3, cameras - 1, cameras)
+    memory, state = net(torch.randn(6, 7, 45), place, net.initial_state(6))
+    assert memory.shape == (6, 7, 4) and len(state) == layers
+    mean, scale = net.predict(memory, place)
+    assert mean.shape == scale.shape == (6, 7, horizons, 5)
+
+
+def test_a_memory_of_zeros_knows_the_place_alone():
+    torch.manual_seed(0)
+    net = VideoRNN(3, 2, "gru", 4, 1, 1, True)
+    place = place_of(3, 3, 0, 1)
+    mean, scale = net.predict(torch.zeros(9, 4, 4), place)
+    for part in (mean, scale):
+        assert torch.equal(part, part[:, :1].expand_as(part))  # the same at every step
+        assert len({tuple(cell.tolist()) for cell in part[:, 0, 0]}) == 9  # another at every place
+    other, _ = net.predict(torch.randn(9, 4, 4), place)
+    assert not torch.equal(other, mean)
+
+
+@given(st.integers(0, 2**16), st.floats(1, 1e4))
+@settings(max_examples=20, deadline=None)
+def test_means_are_bounded_and_scales_have_a_floor(seed, size):
+    torch.manual_seed(seed)
+    net = VideoRNN(3, 1, "gru", 4, 1, 1, True)
+    with torch.no_grad():
+        for parameter in net.output.parameters():
+            parameter *= size
+        mean, scale = net.predict(torch.randn(2, 3, 4), torch.randn(2, 2))
+    assert (mean.abs() <= BOUND).all() and (scale >= SCALE_FLOOR).all()
+    assert torch.isfinite(scale).all() and torch.isfinite(negative_log_likelihood(mean, scale, mean + 100)).all()
+
+
+def test_without_a_learned_scale_it_is_1():
+    net = VideoRNN(3, 2, "gru", 4, 1, 1, False)
+    assert net.output[-1].out_features == 2 * 3
+    _, scale = net.predict(torch.randn(2, 3, 4), torch.randn(2, 2))
+    assert torch.equal(scale, torch.ones(2, 3, 2, 3))
+
+
+@given(st.floats(-6, 6), st.floats(0.3, 20), st.floats(-6, 12))
+def test_the_likelihood_is_that_of_scipy(mean, scale, target):
+    mine = negative_log_likelihood(*(torch.tensor(value, dtype=torch.float64) for value in (mean, scale, target)))
+    assert math.isclose(mine.item() + 0.5 * math.log(2 * math.pi), -norm.logpdf(target, mean, scale), abs_tol=1e-9)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 4), st.integers(2, 4))
+@settings(max_examples=20, deadline=None)
+def test_context_is_every_cell_with_its_neighbours_and_zeros_beyond_the_border(steps, channels, rows, columns):
+    cells = torch.randn(steps, channels, rows, columns)
+    context = context_of(cells)
+    assert context.shape == (rows * columns, steps, 9 * channels)
+    for t in range(steps):
+        for row in range(rows):
+            for column in range(columns):
+                expected = [
+                    cells[t, c, row + dy, column + dx].item()
+                    if 0 <= row + dy < rows and 0 <= column + dx < columns
+                    else 0.0
+                    for c in range(channels)
+                    for dy in (-1, 0, 1)
+                    for dx in (-1, 0, 1)
+                ]
+                assert context[row * columns + column, t].tolist() == expected
+
+
+@given(st.integers(2, 5), st.integers(2, 5), st.integers(1, 4))
+def test_place_is_where_a_cell_lies_and_which_camera_it_is(rows, columns, cameras):
+    for camera in range(cameras):
+        place = place_of(rows, columns, camera, cameras).numpy()
+        for row in range(rows):
+            for column in range(columns):
+                y, x = -1 + 2 * row / (rows - 1), -1 + 2 * column / (columns - 1)
+                which = [] if cameras == 1 else [float(k == camera) for k in range(cameras)]
+                np.testing.assert_allclose(place[row * columns + column], [y, x, *which], atol=1e-6)

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic import walking
+
+from vidrnn.features import CHANNELS, ROWS
+from vidrnn.model import VideoRNN, context_of, place_of
+from vidrnn.surprise import QUANTITIES, Observer, questions
+from vidrnn.windows import ACTIVE_SHARE, MODELLED, Standard
+
+torch.set_num_threads(1)
+FIRST = CHANNELS.index(MODELLED[0])
+COLUMNS, ROWS_OF_TIME = 3, 24
+CELLS = walking(ROWS_OF_TIME, COLUMNS, 0)[:, FIRST:].astype(np.float32)
+STANDARD = Standard(np.full(len(MODELLED), 0.05, np.float32), np.full(len(MODELLED), 0.1, np.float32))
+HORIZONS = [1, 4]
+
+
+def network(cell="gru", cameras=1):
+    torch.manual_seed(0)
+    return VideoRNN(len(MODELLED), len(HORIZONS), cell, 5, 2, cameras, True).eval().requires_grad_(False)
+
+
+def observer(net=None, average_seconds=0.4):
+    net = network() if net is None else net
+    return Observer(net, STANDARD, place_of(ROWS, COLUMNS, 0, 1), HORIZONS, average_seconds)
+
+
+def push(one, cells, times, chunks):
+    """Everything an observer says of footage that comes in chunks, put together."""
+    stretches, start = [], 0
+    for size in chunks:
+        stretches += one.push(cells[start : start + size], times[start : start + size])
+        start += size
+    assert start == len(times)
+    names = ("maps", "residual", "mean", "scale", "seen")
+    return {name: np.concatenate([getattr(stretch, name) for stretch in stretches]) for name in names}
+
+
+def literal(net, cells, times, average_seconds):
+    """One step after the other, by definition, as if the footage had no gap."""
+    place = place_of(ROWS, COLUMNS, 0, 1)
+    prior = [part[:, 0, 0] for part in net.predict(torch.zeros(len(place), 1, 5), place)]
+    state, told, maps, level = net.initial_state(len(place)), {}, [], None
+    residuals = []
+    for t, row in enumerate(cells):
+        z = np.clip((row - STANDARD.mean[:, None, None]) / STANDARD.sd[:, None, None], -6, 12)
+        seen = z.reshape(len(MODELLED), -1).T  # (N, C)
+        expected = [prior] + [told.get((k, t), prior) for k in range(len(HORIZONS))]
+        residual = np.stack([(seen - mean.numpy()) / scale.numpy() for mean, scale in expected])  # (M, N, C)
+        residuals.append(residual)
+        memory, state = net(context_of(torch.from_numpy(z)[None]), place, state)
+        mean, scale = net.predict(memory, place)
+        for k, horizon in enumerate(HORIZONS):
+            told[k, t + horizon] = mean[:, 0, k], scale[:, 0, k]
+        now = np.zeros((len(questions(2)), ROWS, COLUMNS))
+        for q, (quantity, m) in enumerate(questions(2)):
+            for n in range(ROWS * COLUMNS):
+                if row.reshape(len(MODELLED), -1)[MODELLED.index("person_foreground"), n] <= ACTIVE_SHARE:
+                    continue
+                channels, both_sides = QUANTITIES[quantity]
+                for name in channels:
+                    value = residual[m, n, MODELLED.index(name)]
+                    now[q, n // COLUMNS, n % COLUMNS] += abs(value) if both_sides else max(value, 0)
+        kept = 0.0 if level is None else np.exp(-(times[t] - times[t - 1]) / average_seconds)
+        level = now if level is None else kept * level + (1 - kept) * now
+        maps.append(level)
+    return np.stack(maps), np.stack(residuals)
+
+
+@pytest.mark.parametrize("cell", ["gru", "article"])
+def test_an_observer_is_its_literal_twin(cell):
+    net, times = network(cell), np.arange(ROWS_OF_TIME) / 10
+    found = push(observer(net), CELLS, times, [ROWS_OF_TIME])
+    maps, residual = literal(net, CELLS, times, 0.4)
+    assert maps.max() > 1
+    np.testing.assert_allclose(found["maps"], maps, atol=1e-4)
+    np.testing.assert_allclose(found["residual"], residual, atol=1e-4)
+
+
+def chunkings(total):
+    return st.lists(st.integers(1, 9), min_size=total, max_size=total).map(
+        lambda sizes: np.diff(np.minimum(np.cumsum([0, *sizes]), total)).tolist()
+    )
+
+
+@given(chunkings(ROWS_OF_TIME), st.lists(st.sampled_from([0.1, 0.1, 0.3, 1.5]), min_size=24, max_size=24))
+@settings(max_examples=25, deadline=None)
+def test_any_chunking_gives_the_same(chunks, steps):
+    times = np.cumsum(steps)
+    whole = push(observer(), CELLS, times, [ROWS_OF_TIME])
+    parts = push(observer(), CELLS, times, [size for size in chunks if size])
+    for name in whole:
+        np.testing.assert_allclose(parts[name], whole[name], atol=1e-5)
+
+
+@given(st.integers(1, ROWS_OF_TIME - 1), chunkings(ROWS_OF_TIME))
+@settings(max_examples=20, deadline=None)
+def test_after_a_gap_all_starts_afresh(gap, chunks):
+    times = np.arange(ROWS_OF_TIME) / 10 + np.where(np.arange(ROWS_OF_TIME) < gap, 0, 1.01)
+    found = push(observer(), CELLS, times, [size for size in chunks if size])
+    for part in (slice(0, gap), slice(gap, None)):
+        fresh = push(observer(), CELLS[part], times[part], [len(times[part])])
+        for name in fresh:
+            np.testing.assert_allclose(found[name][part], fresh[name], atol=1e-5)
+
+
+def test_a_step_of_one_second_is_no_gap():
+    times = np.arange(ROWS_OF_TIME) / 10 + np.where(np.arange(ROWS_OF_TIME) < 12, 0, 0.9)
+    found = push(observer(), CELLS, times, [ROWS_OF_TIME])
+    fresh = push(observer(), CELLS[12:], times[12:], [12])
+    assert np.abs(found["residual"][12:] - fresh["residual"]).max() > 1e-3
+
+
+@given(st.integers(1, ROWS_OF_TIME - 1), st.integers(0, 2**16))
+@settings(max_examples=15, deadline=None)
+def test_the_future_never_changes_the_past(known, seed):
+    times = np.arange(ROWS_OF_TIME) / 10
+    other = CELLS.copy()
+    other[known:] = np.random.default_rng(seed).gamma(1, 1, other[known:].shape)
+    mine, theirs = (push(observer(), cells, times, [ROWS_OF_TIME]) for cells in (CELLS, other))
+    for name in mine:
+        np.testing.assert_allclose(mine[name][:known], theirs[name][:known], atol=1e-6)
+    assert np.abs(mine["maps"][known:] - theirs["maps"][known:]).max() > 1e-3
+
+
+def test_until_there_is_a_memory_a_horizon_is_the_prior():
+    found = push(observer(), CELLS, np.arange(ROWS_OF_TIME) / 10, [ROWS_OF_TIME])
+    prior = found["mean"][0, 0]
+    assert (found["mean"][:, 0] == prior).all()  # of the place alone, at every step
+    for k, horizon in enumerate(HORIZONS):
+        assert (found["mean"][:horizon, 1 + k] == prior).all()
+        assert (found["mean"][horizon, 1 + k] != prior).any()
+
+
+def test_the_caller_keeps_its_features():
+    cells = CELLS.copy()
+    push(observer(), cells, np.arange(ROWS_OF_TIME) / 10, [ROWS_OF_TIME])
+    np.testing.assert_array_equal(cells, CELLS)
+
+
+def test_a_cell_in_which_nothing_was_ever_active_is_0():
+    found = push(observer(), CELLS, np.arange(ROWS_OF_TIME) / 10, [ROWS_OF_TIME])
+    active = CELLS[:, MODELLED.index("person_foreground")] > ACTIVE_SHARE
+    never = ~np.maximum.accumulate(active)
+    assert never.any() and not found["maps"].transpose(0, 2, 3, 1)[never].any()
+    assert found["maps"].transpose(0, 2, 3, 1)[active].sum(-1).min() > 0
+
+
+def test_questions_are_every_quantity_at_every_length_of_memory():
+    asked = questions(2)
+    assert len(asked) == len(set(asked)) == 3 * len(QUANTITIES)
+    assert asked[: len(QUANTITIES)] == [(quantity, 0) for quantity in QUANTITIES]
+    channels = [name for names, _ in QUANTITIES.values() for name in names]
+    assert sorted(channels) == sorted(MODELLED)
