@@ -80,6 +80,16 @@ def write_clip(
     return path
 
 
+def damaged_clip(path: Path, pictures: Sequence[Picture]) -> Path:
+    """A clip of which the middle third of the pictures' bytes is noise; its index is sound."""
+    data = bytearray(write_clip(path, pictures, crf=5).read_bytes())
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    low, high = start + (end - start) // 3, start + 2 * (end - start) // 3
+    data[low:high] = np.random.default_rng(0).bytes(high - low)
+    path.write_bytes(data)
+    return path
+
+
 def ffmpeg(*arguments: object, program: str = "ffmpeg") -> bytes:
     """What FFmpeg's own tool writes to its standard output."""
     command = [program, "-v", "error", *(["-y"] if program == "ffmpeg" else []), *map(str, arguments)]

@@ -4,10 +4,13 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from vidrnn.calibration import Calibration, Questions, Tail
+from vidrnn.checkpoint import save_model
 from vidrnn.features import CHANNELS, ROWS
 from vidrnn.fit import FitTask
-from vidrnn.model import place_of
+from vidrnn.model import VideoRNN, place_of
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS, cells_schema
 from vidrnn.storage import video_path, write_json, write_table
@@ -104,9 +107,19 @@ class Footage:
         self._index.append(
             {
                 **key,
-                **{"codec": "h264", "width": size[0], "height": size[1], "rotation": 0, "duration_seconds": seconds},
-                **{"time_base_num": 1, "time_base_den": TICKS, "recorded_at": None, "recorded_at_source": "none"},
-                **{"trains": trains, "scored": scored, "status": "ok", "message": ""},
+                "codec": "h264",
+                "width": size[0],
+                "height": size[1],
+                "rotation": 0,
+                "time_base_num": 1,
+                "time_base_den": TICKS,
+                "duration_seconds": seconds,
+                "recorded_at": None,
+                "recorded_at_source": "none",
+                "trains": trains,
+                "scored": scored,
+                "status": "ok",
+                "message": "",
             }
         )
         counts = {"num_frames": len(cells), "num_analysed": len(cells), "num_undecodable": 0}
@@ -116,6 +129,11 @@ class Footage:
         decoded = pa.Table.from_pylist(self._decoded, schema=SCHEMAS["decoded"])
         write_table(self.features / "decoded.parquet", decoded, SCHEMAS["decoded"])
         return path
+
+    def remove(self, video_id):
+        """Take a video out of the tables."""
+        for rows in (self._index, self._decoded, self._training):
+            rows[:] = [row for row in rows if row["video_id"] != video_id]
 
     @property
     def index(self):
@@ -169,6 +187,36 @@ def tensor_bytes(weights):
 def files_of(root):
     """The bytes of every file below a folder, by relative path."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
+    """An untrained model with all that scoring needs; returns its version."""
+    architecture = {
+        "num_channels": len(MODELLED),
+        "num_horizons": 1,
+        "cell": "gru",
+        "hidden_size": 5,
+        "num_layers": 1,
+        "num_cameras": 1,
+        "with_scale": True,
+    }
+    torch.manual_seed(seed)
+    calibration = Calibration(Questions([2.0] * 8), Tail(*tail))
+    card = {
+        "architecture": architecture,
+        "channels": list(MODELLED),
+        "standard": {"mean": [0.1] * len(MODELLED), "sd": [0.2] * len(MODELLED)},
+        "calibration": calibration.to_json(),
+        "use": {
+            "horizons": [3],
+            "average_seconds": 0.4,
+            "smoothing_seconds": 0.25,
+            "columns": columns,
+            "camera_index": 0,
+            "num_cameras": 1,
+        },
+    }
+    return save_model(directory, VideoRNN(**architecture).state_dict(), card)
 
 
 def write_fates(models, **messages):

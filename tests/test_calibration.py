@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -56,7 +57,7 @@ TAILS = st.builds(Tail, st.floats(0, 5), st.integers(1, 500), st.floats(0.01, 5)
 @given(TAILS, st.lists(SCORES, min_size=2, max_size=10))
 def test_higher_scores_are_rarer(tail, scores):
     rates = [tail.per_hour(score) for score in sorted(scores)]
-    assert all(before >= after for before, after in zip(rates, rates[1:], strict=False))
+    assert all(before >= after for before, after in itertools.pairwise(rates))
     assert rates[0] <= tail.count / tail.hours * (1 + 1e-9)
 
 

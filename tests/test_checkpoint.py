@@ -93,7 +93,7 @@ def test_damaged_weights_are_one_sentence(tmp_path):
     whole = (saved(tmp_path) / WEIGHTS).read_bytes()
     for body in (b"", whole[:-1], b"\xff" * 100, whole[:40]):
         (tmp_path / WEIGHTS).write_bytes(body)
-        with pytest.raises(CheckpointError, match="weights.safetensors: damaged"):
+        with pytest.raises(CheckpointError, match=r"weights\.safetensors: damaged"):
             load_weights(tmp_path)
 
 

@@ -36,7 +36,7 @@ NO_VIDEO, CUT, LONELY = "gate/test/damaged.mp4", "gate/train/cut.mkv", "yard/tes
 NEW = "gate/test/2026-03-03T08-00-00.mp4"
 SMALL: dict[str, dict[str, Any]] = {
     "data": {"videos": "data/videos", "labels": "data/labels"},
-    "features": {"height": 72, "warmup_seconds": 1.0, "background_seconds": 5.0},
+    "features": {"height": 80, "warmup_seconds": 1.0, "background_seconds": 5.0},
     "model": {"hidden_size": 8},
     "train": {
         "learning_rate": 0.02,
@@ -58,15 +58,15 @@ SMALL: dict[str, dict[str, Any]] = {
 def film(path: Path, seconds: int, seed: int, planted: tuple[int, int] | None = None) -> None:
     """A square that crosses a textured picture; in the planted frames another one races down."""
     rng = np.random.default_rng(seed)
-    wall = rng.integers(90, 140, (9, 12)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    wall = rng.integers(90, 140, (10, 12)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, 96, 72, FRAME_RATE) as writer:
+    with VideoWriter(path, 96, 80, FRAME_RATE) as writer:
         for frame_index in range(seconds * FRAME_RATE):
             picture = wall.copy()
             x = (2 * frame_index + 17 * seed) % 120 - 12
             picture[30:46, max(x, 0) : max(x + 8, 0)] = 220
             if planted and planted[0] <= frame_index < planted[1]:
-                y = 11 * frame_index % 72
+                y = 11 * frame_index % 80
                 picture[y : y + 24, 20:44] = 10
             writer.write(picture)
 
@@ -250,7 +250,7 @@ def test_from_video_files_to_rows(done: Path) -> None:
         "gate/train/short.mp4": "ok",
         LONELY: "ok",
     }
-    assert "can be decoded" in videos["message"][CUT] and videos["message"][NO_VIDEO]
+    assert "of 12.0 seconds" in videos["message"][CUT] and videos["message"][NO_VIDEO]
     assert "no footage of it trains" in videos["message"][LONELY]
     assert videos["num_frames"][TEST] == 200 and 0 < videos["num_frames"][CUT] < 120
     assert videos["recorded_at"][TEST] == pd.Timestamp("2026-03-02T08:00:00Z")

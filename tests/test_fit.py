@@ -165,7 +165,9 @@ def test_too_short_footage_is_one_sentence(task):
 
 def test_a_loss_that_is_no_longer_a_number_is_one_sentence(task):
     start = {name: tensor * math.nan for name, tensor in VideoRNN(**task.architecture).state_dict().items()}
-    with pytest.raises(FootageError, match="no longer a number after epoch 1; expected a smaller train.learning_rate"):
+    with pytest.raises(
+        FootageError, match=r"no longer a number after epoch 1; expected a smaller train\.learning_rate"
+    ):
         fit(replace(task, initial=start), CPU)
 
 

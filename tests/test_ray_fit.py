@@ -52,13 +52,13 @@ def test_a_mistake_of_the_user_stays_one_sentence(task):
     with pytest.raises(CheckpointError, match=r"^train\.init_from: it does not fit") as caught:
         ray_fit(replace(task, initial=start), "train gate", 0, False)
     assert caught.value.exit_code == 2
-    with pytest.raises(FootageError, match="^no stretch of ordinary footage"):
+    with pytest.raises(FootageError, match=r"^no stretch of ordinary footage"):
         ray_fit(replace(task, seq_len=1000), "train gate", 0, False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_demanded_and_missing_is_one_sentence():
-    with pytest.raises(VidrnnError, match="^train.use_gpu is true, but torch sees no GPU; set it to auto"):
+    with pytest.raises(VidrnnError, match=r"^train\.use_gpu is true, but torch sees no GPU; set it to auto"):
         wants_gpu(PARAMS.model_copy(update={"use_gpu": True}))
     assert not wants_gpu(PARAMS.model_copy(update={"use_gpu": "auto"}))
 
@@ -68,12 +68,12 @@ def test_a_gpu_that_is_not_wanted_is_not_used():
 
 
 WORKERS = """
-import pickle, sys
+import pickle
 from vidrnn.errors import VidrnnError
 from vidrnn.ray_fit import ray_fit
-for name in sys.argv[1:]:
+for name, workers in (("good", 2), ("bad", 1)):
     try:
-        result = ray_fit(pickle.load(open(name, "rb")), "train gate", 2, False)
+        result = ray_fit(pickle.load(open(name, "rb")), "train gate", workers, False)
     except VidrnnError as error:
         result = error
     pickle.dump(result, open(name + ".out", "wb"))
@@ -95,14 +95,14 @@ def processes_of(session):
 
 @pytest.mark.slow
 def test_two_workers_find_what_one_process_finds(task, tmp_path):
-    """In a process of its own, in a folder of its own; a second task fails on both workers."""
+    """In a process of its own, in a folder of its own; a second task fails on its worker."""
     task = replace(task, epochs=2)
     (tmp_path / "good").write_bytes(pickle.dumps(task))
     (tmp_path / "bad").write_bytes(pickle.dumps(replace(task, seq_len=1000)))
     log = tmp_path / "log"
     with log.open("w") as out:
         run = subprocess.Popen(
-            [sys.executable, "-c", WORKERS, "good", "bad"],
+            [sys.executable, "-c", WORKERS],
             cwd=tmp_path,
             env={**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"},
             stdout=out,

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_blocks_keep_their_distance_and_lose_no_more_than_they_say(empty_cells, 
         inside = np.diff(times[block.start : block.stop])
         assert block.start < block.stop and (inside <= 1.0).all()
         assert times[block.stop - 1] - times[block.start] <= block_seconds + gap_seconds + 1e-9
-    for before, after in zip(blocks, blocks[1:], strict=False):
+    for before, after in itertools.pairwise(blocks):
         apart = times[after.start] - times[before.stop - 1]
         assert apart > min(gap_seconds, 1.0) - 1e-9
     # A lost row lies within a gap after a block, or in a stretch that is too short to keep.

@@ -42,7 +42,7 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path
         raise FootageError(
             f"{videos}: no such folder; expected footage as <camera>/<file>: set data.videos in params.yaml"
         )
-    paths = _files(videos)
+    paths = sorted(_files(videos), key=lambda path: _spelled(path.as_posix()))
     if not paths:
         raise FootageError(
             f"{videos}: holds no files; expected footage as <camera>/<file>: put some there, or set data.videos"
@@ -79,13 +79,13 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path
 
 
 def _files(folder: Path) -> list[Path]:
-    """Everything below a folder that is not hidden and not a folder, sorted; links to folders are not followed."""
+    """Everything below a folder that is not hidden and not a folder; links to folders are not followed."""
     found = []
     for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if Path(directory, name).is_symlink()]
         found += [Path(directory, name) for name in names + links if not name.startswith(".")]
-    return sorted(found)
+    return found
 
 
 def _spelled(name: str) -> str:

@@ -247,6 +247,8 @@ def _problem(raw: dict[str, Any], problem: dict[str, Any]) -> str:
         return f"`{key}` is missing"
     if kind == "extra_forbidden":
         return f"`{key}` is not a key that exists here; allowed are {', '.join(allowed)}"
+    if kind == "value_error" and key == section:  # of several keys, which the message names with their values
+        return f"`{key}`: {_lower(problem['msg'])}"
     found: Any = raw
     for part in problem["loc"][:2]:
         found = found.get(part) if isinstance(found, dict) else found

@@ -133,7 +133,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _damaged(path: Path, error: Exception) -> SchemaError:
-    return SchemaError(f"{path}: not a readable Parquet file ({error}); delete it and run `dvc repro`")
+    reason = " ".join(str(error).split())
+    return SchemaError(f"{path}: not a readable Parquet file ({reason}); delete it and run `dvc repro`")
 
 
 def sha256_file(path: Path) -> str:

@@ -1,0 +1,213 @@
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from synthetic import (
+    TICKS,
+    Footage,
+    files_of,
+    save_camera_model,
+    walking,
+    write_cells,
+    write_fates,
+    write_regions,
+)
+
+from vidrnn.checkpoint import CARD, camera_dir, load_card, load_weights, save_model
+from vidrnn.errors import CheckpointError
+from vidrnn.events import causal_average
+from vidrnn.features import ROWS
+from vidrnn.schema import scores_schema
+from vidrnn.score import load_camera_model, observe, score_video, score_videos
+from vidrnn.storage import digest, read_metadata, read_table, stage_digest, video_path
+from vidrnn.surprise import QUANTITIES, questions
+from vidrnn.windows import MODELLED, CellReader
+
+torch.set_num_threads(1)
+COLUMNS, PICTURE = 4, (64, 48)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A video of 70 rows with a gap, its regions, its model and its scores."""
+    root = tmp_path_factory.mktemp("score")
+    times = np.arange(70) / 10 + np.where(np.arange(70) < 40, 0, 5)
+    features = write_cells(root / "cells.parquet", walking(70, COLUMNS, 0), times, warmup=5)
+    rng = np.random.default_rng(0)
+    regions = []
+    for frame in range(0, 70, 2):
+        for _ in range(rng.integers(1, 4)):
+            x0, y0 = rng.uniform(0, 50), rng.uniform(0, 40)
+            regions.append((frame, x0, y0, min(x0 + rng.uniform(2, 20), 64), min(y0 + rng.uniform(2, 12), 48)))
+    write_regions(root / "regions.parquet", regions)
+    save_camera_model(root / "model")
+    model = load_camera_model(root / "model")
+    out = root / "scores.parquet"
+    score_video(model, features, root / "regions.parquet", PICTURE, out, "made")
+    table = read_table(out, scores_schema(ROWS, COLUMNS))
+    stretches = list(observe(model, CellReader(), str(features), times, 0, 70))
+    return model, features, regions, times, table, stretches, out
+
+
+def test_scores_keep_their_contract_and_say_what_made_them(scored):
+    model, features, _, times, table, _, out = scored
+    made = pq.read_table(features)
+    for name in ("frame_index", "pts", "time_seconds", "valid"):
+        assert table[name].equals(made[name])
+    assert table["pts"].to_pylist() == [round(t * TICKS) for t in times]
+    found = read_metadata(out)
+    assert found["digest"] == "made" and found["model_version"] == model.version
+
+
+def test_the_score_of_a_frame_is_that_of_its_highest_cells(scored):
+    model, _, _, times, table, stretches, _ = scored
+    assert [first for first, _ in stretches] == [0, 16, 32, 40, 48, 64]  # 16 at a time, and anew after the gap
+    maps = np.concatenate([model.calibration.questions.score(stretch.maps) for _, stretch in stretches])
+    cells = table["cells"].combine_chunks().to_numpy_ndarray()
+    np.testing.assert_array_equal(cells, maps.astype(np.float16))
+    raw = table["score_raw"].to_numpy()
+    for t in range(70):
+        assert raw[t] == pytest.approx(np.mean(sorted(maps[t].ravel())[-4:]), rel=1e-5)
+    np.testing.assert_array_equal(table["score"].to_numpy(), causal_average(raw, times, 0.25))
+    assert raw.max() > 0.5
+
+
+def expected_box(row, column, regions):
+    """The window around a cell, or the region that shares most of it unless it is more than six times as large."""
+    width, height = PICTURE
+    y, x = (row + 0.5) / ROWS * height, (column + 0.5) / COLUMNS * width
+    half_height, half_width = 0.1 * height, 0.075 * width / (COLUMNS / ROWS)
+    window = [
+        max(x - half_width, 0),
+        max(y - half_height, 0),
+        min(x + half_width, width),
+        min(y + half_height, height),
+    ]
+    best, most = window, 0.0
+    for box in regions:
+        across = min(box[2], window[2]) - max(box[0], window[0])
+        down = min(box[3], window[3]) - max(box[1], window[1])
+        if across > 0 and down > 0 and across * down > most:
+            best, most = box, across * down
+    size = (best[2] - best[0]) * (best[3] - best[1])
+    return best if size <= 6 * (window[2] - window[0]) * (window[3] - window[1]) else window
+
+
+def test_the_box_is_what_moves_in_the_highest_cell_and_lies_in_the_picture(scored):
+    model, _, regions, _, table, stretches, _ = scored
+    maps = np.concatenate([model.calibration.questions.score(stretch.maps) for _, stretch in stretches])
+    boxes = np.stack([table[name].to_numpy() for name in ("x0", "y0", "x1", "y1")], 1)
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= PICTURE).all() and (boxes[:, :2] < boxes[:, 2:]).all()
+    of_regions = 0
+    for t in range(70):
+        own = [region[1:] for region in regions if region[0] == t]
+        expected = expected_box(*divmod(int(maps[t].argmax()), COLUMNS), own)
+        np.testing.assert_allclose(boxes[t], expected, atol=1e-3)
+        of_regions += any(np.allclose(expected, region) for region in own)
+    assert 5 < of_regions < 65
+
+
+def test_the_reason_is_the_channel_that_strays_most_in_the_leading_question(scored):
+    model, features, _, _, table, stretches, _ = scored
+    cells = pq.read_table(features)["cells"].combine_chunks().to_numpy_ndarray()
+    rows = table.drop_columns(["cells"]).to_pylist()
+    memories = set()
+    for first, stretch in stretches:
+        maps = model.calibration.questions.score(stretch.maps)
+        for t in range(len(maps)):
+            row, column = divmod(int(maps[t].argmax()), COLUMNS)
+            parts = stretch.maps[t, :, row, column] / np.array(model.calibration.questions.width)
+            quantity, memory = questions(1)[int(parts.argmax())]
+            names, both = QUANTITIES[quantity]
+            residual = {n: stretch.residual[t, memory, row * COLUMNS + column, MODELLED.index(n)] for n in names}
+            strays = {name: abs(value) if both else value for name, value in residual.items()}
+            found = rows[first + t]
+            assert strays[found["reason_quantity"]] == max(strays.values())
+            assert found["reason_memory_steps"] == (3 if memory else 0)
+            memories.add(memory)
+            seen = cells[first + t, -len(MODELLED) + MODELLED.index(found["reason_quantity"]), row, column]
+            assert found["reason_seen"] == pytest.approx(np.clip(seen, 0.1 - 6 * 0.2, 0.1 + 12 * 0.2), abs=1e-3)
+            middle = (found["reason_expected_low"] + found["reason_expected_high"]) / 2
+            spread = (found["reason_expected_high"] - found["reason_expected_low"]) / 4
+            value = residual[found["reason_quantity"]]
+            assert (found["reason_seen"] - middle) / spread == pytest.approx(value, abs=1e-2)
+    assert memories == {0, 1}
+
+
+def test_a_video_without_a_row_has_an_empty_table(scored, tmp_path):
+    model = scored[0]
+    features = write_cells(tmp_path / "cells.parquet", walking(0, COLUMNS, 0))
+    write_regions(tmp_path / "regions.parquet", [])
+    score_video(model, features, tmp_path / "regions.parquet", PICTURE, tmp_path / "out.parquet", "made")
+    assert read_table(tmp_path / "out.parquet", scores_schema(ROWS, COLUMNS)).num_rows == 0
+
+
+def test_another_shape_of_picture_is_one_sentence(scored, tmp_path):
+    features = write_cells(tmp_path / "cells.parquet", walking(4, 7, 0))
+    with pytest.raises(CheckpointError, match="cut into 7 columns of cells, the model of its camera knows 4; put"):
+        score_video(scored[0], features, tmp_path / "none", PICTURE, tmp_path / "out", "made")
+
+
+def test_a_model_of_other_features_is_one_sentence(tmp_path):
+    save_camera_model(tmp_path)
+    card = {**load_card(tmp_path), "channels": ["speed"]}
+    save_model(tmp_path, load_weights(tmp_path), {key: card[key] for key in card if key != "version"})
+    with pytest.raises(CheckpointError, match="learned other features than these; train anew"):
+        load_camera_model(tmp_path)
+
+
+@pytest.mark.slow
+def test_only_what_changed_is_scored(tmp_path, capfd):
+    footage = Footage(tmp_path)
+    for k, name in enumerate(("gate/a.mp4", "gate/b.mp4")):
+        footage.add(name, walking(30, COLUMNS, k), regions=[(3, 1.0, 1.0, 9.0, 9.0)])
+    footage.add("gate/wide.mp4", walking(30, 7, 3))
+    footage.add("yard/c.mp4", walking(30, COLUMNS, 4))
+    footage.add("gate/train.mp4", walking(30, COLUMNS, 5), scored=False)
+    footage.add("hall/d.mp4", walking(30, COLUMNS, 6))
+    models, out = tmp_path / "model", tmp_path / "scores"
+    versions = [save_camera_model(camera_dir(models, "gate"))]
+    write_fates(models, gate="", yard="camera yard: 0.1 minutes is too little")
+
+    def score():
+        score_videos(footage.index, footage.features, models, out)
+        return capfd.readouterr().out.splitlines()[-1], files_of(out)
+
+    said, first = score()
+    assert said == "score: 3 scored, 0 kept, 0 files removed"
+    paths = {name: video_path(out, "gate", f"gate/{name}.mp4") for name in ("a", "b")}
+    assert sorted(first) == sorted([*(str(path.relative_to(out)) for path in paths.values()), "skipped.json"])
+    skipped = json.loads(first["skipped.json"])
+    assert set(skipped) == {"gate/wide.mp4", "yard/c.mp4", "hall/d.mp4"}
+    assert skipped["gate/wide.mp4"].startswith("not scored: its picture is cut into 7 columns")
+    assert skipped["yard/c.mp4"] == "not scored: camera yard: 0.1 minutes is too little"
+    assert skipped["hall/d.mp4"] == "not scored: camera hall: no footage of it trains"
+
+    # Two processes wrote what one would have written.
+    common = stage_digest("score", None, ["numpy", "torch"])
+    for name, path in paths.items():
+        features, regions = (
+            video_path(footage.features / part, "gate", f"gate/{name}.mp4") for part in ("cells", "regions")
+        )
+        made_from = digest([read_metadata(features)["digest"], versions[0], common])
+        alone = tmp_path / "alone.parquet"
+        score_video(load_camera_model(models / "gate"), features, regions, PICTURE, alone, made_from)
+        assert alone.read_bytes() == path.read_bytes()
+
+    # Again: nothing to do but to remove what nobody wants.
+    footage.remove("gate/wide.mp4")
+    video_path(out, "gate", "gone.mp4").write_bytes(b"old")
+    said, again = score()
+    assert said == "score: 0 scored, 2 kept, 1 files removed"
+    assert {**again, "skipped.json": b""} == {**first, "skipped.json": b""}
+
+    versions.append(save_camera_model(models / "gate", seed=1))
+    said, second = score()
+    assert said == "score: 2 scored, 0 kept, 0 files removed"
+    assert versions[0] != versions[1]
+    assert all(second[name] != first[name] for name in first if name != "skipped.json")
+    (models / "gate" / CARD).unlink()
+    said, nothing = score()
+    assert said == "score: 0 scored, 0 kept, 2 files removed" and list(nothing) == ["skipped.json"]

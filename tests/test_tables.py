@@ -1,0 +1,325 @@
+import copy
+import hashlib
+import shutil
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pytest
+from synthetic import save_camera_model
+
+from vidrnn.checkpoint import camera_dir
+from vidrnn.decode import VideoReader
+from vidrnn.encode import VideoWriter
+from vidrnn.features import ROWS
+from vidrnn.params import AlarmsParams
+from vidrnn.schema import SCHEMAS, scores_schema
+from vidrnn.storage import digest, read_metadata, read_table, video_path, write_json, write_table
+from vidrnn.tables import explain, make_tables
+from vidrnn.windows import MODELLED
+
+ALARMS = AlarmsParams(per_hour=1.0, merge_seconds=1.0)
+TAIL = (1.0, 10, 0.5, 1.0)  # base, count, excess, hours: one an hour is at 1 + ½ ln 10 = 2.15
+EVENING = datetime(2026, 3, 1, 22, tzinfo=UTC)
+NUM_FRAMES, STEP = 60, 2  # source frames, and every which of them is analysed
+
+
+def alarms_at(*rows, height=3.0, peak=None):
+    """Scores of the analysed frames: calm but for some rows."""
+    scores = np.full(NUM_FRAMES // STEP, 0.5, np.float32)
+    scores[list(rows)] = height
+    if peak is not None:
+        scores[peak] = height + 1
+    return scores
+
+
+class Scored:
+    """Videos, and all that the stages before `tables` would have made of them."""
+
+    def __init__(self, root):
+        self.root, self.videos = root, root / "videos"
+        self.index, self.decoded, self.skipped, self.scores = [], [], {}, {}
+        self.models = root / "model"
+        self.version = save_camera_model(camera_dir(self.models, "gate"), tail=TAIL)
+
+    def add(self, video_id, scores=None, pts=None, recorded_at=None, status="ok"):
+        path = self.videos / video_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with VideoWriter(path, 96, 64, 10, crf=12, time_base=Fraction(1, 1000) if pts else None) as writer:
+            for k in range(NUM_FRAMES):
+                picture = np.full((64, 96, 3), 30 + 3 * k, np.uint8)
+                picture[:, : 2 + k] = 220  # no two frames alike, and no two files
+                picture[: 8 * len(self.index)] = 90
+                writer.write(picture, None if pts is None else pts[k])
+        with VideoReader(path) as reader:
+            base, ticks = reader.time_base, [frame.pts for frame in reader.frames()]
+        assert len(ticks) == NUM_FRAMES
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        key = {"camera_id": video_id.split("/")[0], "video_id": video_id, "sha256": sha256}
+        seconds = base.seconds(2 * ticks[-1] - ticks[-2] - ticks[0])
+        self.index.append(
+            {
+                **key,
+                "codec": "h264",
+                "width": 96,
+                "height": 64,
+                "rotation": 0,
+                "time_base_num": base.num,
+                "time_base_den": base.den,
+                "duration_seconds": seconds,
+                "recorded_at": recorded_at,
+                "recorded_at_source": "none" if recorded_at is None else "name",
+                "trains": False,
+                "scored": True,
+                "status": status,
+                "message": "" if status == "ok" else "no video",
+            }
+        )
+        if status == "unreadable":
+            return self
+        counts = {"num_frames": NUM_FRAMES, "num_analysed": NUM_FRAMES // STEP, "num_undecodable": 0}
+        self.decoded.append({**key, **counts, "duration_seconds": seconds, "status": "ok", "message": "one note"})
+        if scores is None:
+            self.skipped[video_id] = "not scored: no model"
+        else:
+            self._write_scores(key, base, ticks[::STEP], scores)
+        return self
+
+    def _write_scores(self, key, base, ticks, scores):
+        count = len(ticks)
+        schema = scores_schema(ROWS, 4)
+        rows = np.arange(count)
+        columns = {
+            "frame_index": rows * STEP,
+            "pts": ticks,
+            "time_seconds": [base.seconds(t - ticks[0]) for t in ticks],
+            "valid": rows >= 3,
+            "score_raw": scores,
+            "score": scores,
+            "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((count, ROWS, 4), np.float16)),
+            **{name: (rows + k).astype(np.float32) for k, name in enumerate(("x0", "y0", "x1", "y1"))},
+            "reason_quantity": [MODELLED[k % len(MODELLED)] for k in range(count)],
+            "reason_memory_steps": np.zeros(count, np.int32),
+            "reason_expected_low": np.full(count, -0.1, np.float32),
+            "reason_expected_high": np.full(count, 0.2, np.float32),
+            "reason_seen": np.full(count, 0.9, np.float32),
+        }
+        path = video_path(self.root / "scores", key["camera_id"], key["video_id"])
+        made_from = digest([key["sha256"], self.version, np.asarray(scores).tolist()])
+        write_table(path, pa.table(columns, schema=schema), schema, {"digest": made_from})
+        self.scores[key["video_id"]] = pa.table(columns, schema=schema).drop_columns(["cells"]).to_pylist()
+
+    def make(self, alarms=ALARMS):
+        features = self.root / "features"
+        decoded = pa.Table.from_pylist(self.decoded, schema=SCHEMAS["decoded"])
+        write_table(features / "decoded.parquet", decoded, SCHEMAS["decoded"])
+        write_json(self.root / "scores" / "skipped.json", self.skipped)
+        index = pa.Table.from_pylist(self.index, schema=SCHEMAS["index"])
+        tables, media = self.root / "tables", self.root / "media"
+        make_tables(self.videos, index, features, self.models, self.root / "scores", alarms, tables, media)
+
+    def copied(self, root):
+        """The same, with all that was made, below another folder."""
+        shutil.copytree(self.root, root)
+        other = copy.deepcopy(self)
+        other.root, other.videos, other.models = root, root / "videos", root / "model"
+        return other
+
+    def read(self, name, video_id):
+        path = video_path(self.root / "tables" / name, video_id.split("/")[0], video_id)
+        return read_table(path, SCHEMAS[name]).to_pylist()
+
+    def pictures(self):
+        return sorted(path.stem for path in (self.root / "media").rglob("*.jpg"))
+
+    def row(self, video_id):
+        return next(row for row in self.index if row["video_id"] == video_id)
+
+
+UNEVEN = np.cumsum([40 + 35 * (k % 3) for k in range(NUM_FRAMES)]).tolist()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    scored = Scored(tmp_path_factory.mktemp("tables"))
+    # Rows are 0.2 s apart: the first is a warm-up, 5–6 and 10 are one event, 20 is another, 28–29 last to the end.
+    scored.add("gate/busy.mp4", alarms_at(0, 2, 5, 6, 10, 20, 28, 29, peak=6), recorded_at=EVENING)
+    scored.add("gate/calm.mp4", alarms_at())
+    scored.add("gate/uneven.mp4", alarms_at(7, 8), pts=UNEVEN)
+    scored.add("gate/lost.mp4", alarms_at(9))
+    (scored.videos / "gate/lost.mp4").write_bytes(b"gone since")
+    scored.add("gate/unreadable.mp4", status="unreadable")
+    scored.add("yard/skipped.mp4")
+    scored.make()
+    return scored
+
+
+def test_every_file_is_a_row_of_videos(made):
+    rows = {
+        row["video_id"]: row for row in read_table(made.root / "tables/videos.parquet", SCHEMAS["videos"]).to_pylist()
+    }
+    assert list(rows) == [row["video_id"] for row in made.index]
+    busy, skipped, lost = (rows[name] for name in ("gate/busy.mp4", "yard/skipped.mp4", "gate/unreadable.mp4"))
+    assert busy["num_frames"] == NUM_FRAMES and busy["message"] == "one note" and busy["recorded_at"] == EVENING
+    assert busy["duration_seconds"] == pytest.approx(6.0)
+    assert skipped["message"] == "one note; not scored: no model"
+    assert (lost["status"], lost["message"], lost["num_frames"]) == ("unreadable", "no video", 0)
+
+
+def test_every_analysed_frame_of_a_scored_video_is_a_row_of_frames(made):
+    assert set(made.scores) == {f"gate/{name}.mp4" for name in ("busy", "calm", "uneven", "lost")}
+    for video_id, scores in made.scores.items():
+        frames = made.read("frames", video_id)
+        assert len(frames) == len(scores) == NUM_FRAMES // STEP
+        for frame, score in zip(frames, scores, strict=True):
+            for name in ("frame_index", "pts", "time_seconds", "score_raw", "score", "valid"):
+                assert frame[name] == score[name]
+            assert frame["alarm"] == (score["valid"] and score["score"] > 1 + 0.5 * np.log(10))
+            began = made.row(video_id)["recorded_at"]
+            assert frame["recorded_at"] == (began and began + timedelta(seconds=score["time_seconds"]))
+    assert not video_path(made.root / "tables/frames", "yard", "yard/skipped.mp4").exists()
+    metadata = read_metadata(video_path(made.root / "tables/events", "gate", "gate/busy.mp4"))
+    assert metadata["model_version"] == made.version and metadata["sha256"] == made.row("gate/busy.mp4")["sha256"]
+
+
+# Of each event: its first and last alarm, and its peak, as rows.
+EVENTS = {
+    "gate/busy.mp4": [(5, 10, 6), (20, 20, 20), (28, 29, 28)],
+    "gate/calm.mp4": [],
+    "gate/uneven.mp4": [(7, 8, 7)],
+    "gate/lost.mp4": [(9, 9, 9)],
+}
+
+
+@pytest.mark.parametrize("video_id", EVENTS)
+def test_events_are_exact_and_exclude_their_end(made, video_id):
+    events, scores, row = made.read("events", video_id), made.scores[video_id], made.row(video_id)
+    assert len(events) == len(EVENTS[video_id])
+    for event, (first, last, peak) in zip(events, EVENTS[video_id], strict=True):
+        onset, top = scores[first], scores[peak]
+        assert (event["onset_pts"], event["onset_frame"]) == (onset["pts"], onset["frame_index"])
+        assert event["onset_seconds"] == onset["time_seconds"]
+        if last + 1 < len(scores):
+            after = scores[last + 1]
+            assert (event["offset_pts"], event["offset_frame"]) == (after["pts"], after["frame_index"])
+            assert event["offset_seconds"] == after["time_seconds"]
+        else:
+            assert event["offset_frame"] == NUM_FRAMES and event["offset_seconds"] == row["duration_seconds"]
+            end = Fraction(row["time_base_num"], row["time_base_den"]) * (event["offset_pts"] - scores[0]["pts"])
+            assert float(end) == pytest.approx(row["duration_seconds"])
+        assert event["event_id"] == hashlib.sha256(f"{row['sha256']}:{onset['pts']}".encode()).hexdigest()[:16]
+        assert (event["peak_seconds"], event["peak_score"]) == (top["time_seconds"], top["score"])
+        assert event["rarity"] == pytest.approx(10 * np.exp(-(top["score"] - 1) / 0.5)) and event["rarity"] < 1
+        assert [event[name] for name in ("x0", "y0", "x1", "y1")] == [peak, peak + 1, peak + 2, peak + 3]
+        quantity, sentence = explain(top["reason_quantity"], 0, -0.1, 0.2, 0.9)
+        assert (event["reason_quantity"], event["reason"]) == (quantity, sentence)
+        assert event["kind"] == "unusual" and event["track_ids"] == [] and event["model_version"] == made.version
+        began = row["recorded_at"]
+        assert event["recorded_at"] == (began and began + timedelta(seconds=onset["time_seconds"]))
+
+
+def test_the_picture_of_an_event_is_the_frame_at_its_peak(made):
+    shown = []
+    for video_id in ("gate/busy.mp4", "gate/uneven.mp4"):
+        with VideoReader(made.videos / video_id) as reader:
+            ticks = [frame.pts for frame in reader.frames()]
+        with VideoReader(made.videos / video_id) as reader:
+            frames = [picture.astype(float) for _, picture in reader.pictures(ticks)]
+        assert len(frames) == NUM_FRAMES
+        for event, (_, _, peak) in zip(made.read("events", video_id), EVENTS[video_id], strict=True):
+            picture = cv2.imread(str(made.root / "media/camera_id=gate" / f"{event['event_id']}.jpg"))
+            assert picture.shape == (64, 96, 3)
+            distances = [np.abs(picture - frame).mean() for frame in frames]
+            assert int(np.argmin(distances)) == peak * STEP and min(distances) < 2
+            shown.append(event["event_id"])
+    assert made.pictures() == sorted(shown) and len(shown) == 4  # what cannot be decoded any more has none
+
+
+@pytest.mark.slow
+def test_only_what_changed_is_made(made, tmp_path, capfd):
+    """In another folder, as in a second clone: nothing that is there depends on where it lies."""
+    scored = made.copied(tmp_path / "clone")
+    pictures = scored.pictures()
+
+    def make(alarms=ALARMS):
+        scored.make(alarms)
+        paths = (scored.root / "tables").rglob("*.parquet")
+        return capfd.readouterr().out.splitlines()[-1], {path.name: path.stat().st_mtime_ns for path in paths}
+
+    said, first = make()
+    assert said == "tables: 0 videos made, 4 kept, 0 files removed" and scored.pictures() == pictures
+
+    scored.add("gate/new.mp4", alarms_at(8), recorded_at=EVENING)
+    said, more = make()
+    assert said == "tables: 1 videos made, 4 kept, 0 files removed" and len(scored.pictures()) == len(pictures) + 1
+    assert all(more[name] == first[name] for name in first if name != "videos.parquet")
+
+    # One alarm in ten hours: an event needs more than 1 + ½ ln 100 = 3.3, and only one peak of all is as high.
+    rare = AlarmsParams(per_hour=0.1, merge_seconds=1.0)
+    said, _ = make(rare)
+    assert said.startswith("tables: 5 videos made, 0 kept, ")
+    counts = {video_id: len(scored.read("events", video_id)) for video_id in scored.scores}
+    assert counts == {video_id: int(video_id == "gate/busy.mp4") for video_id in scored.scores}
+    (event,) = scored.read("events", "gate/busy.mp4")
+    assert event["onset_frame"] == 6 * STEP and scored.pictures() == [event["event_id"]]
+    assert [frame["alarm"] for frame in scored.read("frames", "gate/busy.mp4")] == [row == 6 for row in range(30)]
+
+    video_path(scored.root / "scores", "gate", "gate/busy.mp4").unlink()
+    scored.skipped["gate/busy.mp4"] = "not scored: gone"
+    assert make(rare)[0] == "tables: 0 videos made, 4 kept, 3 files removed"
+    assert not scored.pictures()
+
+
+HERE, BEFORE = "is usual here", "was to be expected a moment before"
+SENTENCES = {
+    ("person_speed", 0, -0.1, 0.2, 0.9): ("speed", f"moves at 0.90 picture heights a second where 0.00–0.20 {HERE}"),
+    ("part_speed", 5, 0.1, 0.2, 0.9): ("speed", f"moves at 0.90 picture heights a second where 0.10–0.20 {BEFORE}"),
+    ("person_speed", 0, -0.3, -0.2, 0.9): ("speed", f"moves at 0.90 picture heights a second where 0.00–0.00 {HERE}"),
+    ("part_spread", 0, 0.0, 0.1, 0.4): (
+        "speed",
+        f"moves unevenly, by 0.40 picture heights a second between its parts, where 0.00–0.10 {HERE}",
+    ),
+    ("person_velocity_x", 0, 0.1, 0.3, -0.5): (
+        "direction",
+        f"moves to the left at 0.50 picture heights a second where 0.10–0.30 to the right {HERE}",
+    ),
+    ("part_velocity_x", 5, -0.3, -0.1, 0.5): (
+        "direction",
+        f"moves to the right at 0.50 picture heights a second where 0.10–0.30 to the left {BEFORE}",
+    ),
+    ("person_velocity_y", 0, -0.2, 0.3, -0.5): (
+        "direction",
+        f"moves upwards at 0.50 picture heights a second where 0.20 upwards to 0.30 downwards {HERE}",
+    ),
+    ("part_velocity_y", 0, -0.2, -0.1, 0.5): (
+        "direction",
+        f"moves downwards at 0.50 picture heights a second where 0.10–0.20 upwards {HERE}",
+    ),
+    ("person_foreground", 0, -0.1, 0.25, 0.8): ("size", f"fills 80% of a person-sized window where 0%–25% {HERE}"),
+    ("part_moving", 5, 0.1, 0.25, 0.8): ("size", f"moves in 80% of a small window where 10%–25% {BEFORE}"),
+    ("difference", 0, -0.1, 0.1, 0.3): ("shape", f"stands out by 30% of full brightness where 0%–10% {HERE}"),
+    ("gradient0", 0, -0.1, 0.1, 0.3): ("shape", f"has upright edges of strength 0.300 where 0.000–0.100 {HERE}"),
+    ("gradient3", 5, 0.0, 0.1, 0.3): ("shape", f"has level edges of strength 0.300 where 0.000–0.100 {BEFORE}"),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_a_reason_is_told_in_words(case):
+    assert explain(*case) == SENTENCES[case]
+
+
+@pytest.mark.parametrize("memory_steps", [0, 5])
+@pytest.mark.parametrize("channel", MODELLED)
+def test_every_channel_has_words_without_a_sign(channel, memory_steps):
+    seen = [-0.5, 0.5] if "velocity" in channel else [0.0, 0.5]
+    told = [
+        explain(channel, memory_steps, low, high, value)
+        for low, high in [(-0.2, -0.1), (-0.1, 0.2), (0.1, 0.3)]
+        for value in seen
+    ]
+    assert len({quantity for quantity, _ in told}) == 1 and len({sentence for _, sentence in told}) >= 4
+    for _, sentence in told:
+        assert sentence.endswith(f" {BEFORE if memory_steps else HERE}")
+        assert "-" not in sentence.replace("person-sized", "") and "_" not in sentence

@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from synthetic import Footage, files_of, small_params, walking
+
+from vidrnn.calibration import HeldOut, Tail, seconds_of
+from vidrnn.checkpoint import camera_dir, load_card, load_model, load_weights
+from vidrnn.errors import FootageError, ParamsError
+from vidrnn.events import causal_average
+from vidrnn.score import load_camera_model, observe
+from vidrnn.train import block_times, calibrate, train, training_blocks
+from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """Two cameras with enough footage, one with two short videos, one with nothing but a frame a video."""
+    footage = Footage(tmp_path_factory.mktemp("train"))
+    for k in range(3):
+        footage.add(f"gate/{k}.mp4", walking(70, 4, k))
+        footage.add(f"north yard/{k}.mp4", walking(70, 3, 10 + k))
+        footage.add(f"single/{k}.mp4", walking(1, 4, 20 + k), warmup=1)
+    for k in range(2):
+        footage.add(f"little/{k}.mp4", walking(30, 4, 30 + k))
+    footage.add("gate/single.mp4", walking(1, 4, 40))
+    return footage
+
+
+@pytest.fixture(scope="module")
+def trained(footage, tmp_path_factory):
+    out = tmp_path_factory.mktemp("candidate")
+    (out / "gone").mkdir()
+    (out / "gone" / "model.json").write_text("{}")
+    return (*train(footage.features, footage.training, small_params(), out), out)
+
+
+def test_every_camera_has_a_model_or_a_sentence(trained):
+    metrics, _, out = trained
+    fates = json.loads((out / "cameras.json").read_text())
+    assert {camera for camera, fate in fates.items() if not fate["message"]} == set(metrics) == {"gate", "north yard"}
+    assert fates["little"]["message"].startswith("camera little: 0.1 minutes of ordinary footage in 2 blocks is too")
+    assert fates["single"]["message"].startswith("camera single: 0.0 minutes of ordinary footage in 0 blocks is too")
+    assert set(files_of(out)) == {
+        "cameras.json",
+        *(f"{name}/{file}" for name in ("gate", "north%20yard") for file in ("model.json", "weights.safetensors")),
+    }
+
+
+def test_metrics_and_curve_are_those_of_the_models(trained):
+    metrics, curve, out = trained
+    for camera, figures in metrics.items():
+        card = load_card(camera_dir(out, camera))
+        own = [row for row in curve if row["model"] == camera]
+        assert [row["epoch"] for row in own] == [1, 2]
+        best = own[figures["best_epoch"] - 1]
+        assert figures["version"] == card["version"] and best["validation"] == min(r["validation"] for r in own)
+        assert figures["validation_loss"] == round(best["validation"], 6) == round(card["fit"]["validation_loss"], 6)
+        assert figures["heldout_nll"] == card["heldout"]["nll"] and figures["heldout_hours"] == card["heldout"]["hours"]
+    assert len(curve) == 4
+
+
+def test_the_same_footage_gives_the_same_bytes(footage, trained, tmp_path):
+    metrics, curve, out = trained
+    again = train(footage.features, footage.training, small_params(), tmp_path / "again")
+    assert again == (metrics, curve) and files_of(tmp_path / "again") == files_of(out)
+
+
+def test_held_out_footage_is_never_fitted(footage, trained):
+    _, _, out = trained
+    for camera in ("gate", "north yard"):
+        card = load_card(camera_dir(out, camera))
+        blocks = {
+            block.key: block for block in training_blocks(footage.features, footage.training, camera, small_params())
+        }
+        fitted, held_out = set(card["footage"]["fit"]), set(blocks) - set(card["footage"]["fit"])
+        assert fitted < set(blocks) and len(held_out) >= 2
+        valid = sum(block_times(blocks[key])[1][blocks[key].start : blocks[key].stop].sum() for key in held_out)
+        assert card["heldout"]["hours"] == pytest.approx(valid / 10 / 3600, abs=1e-6)
+        assert len(card["heldout"]["blocks"]) == len(held_out)
+
+
+def test_a_card_says_what_a_model_is_used_with(trained):
+    _, _, out = trained
+    for camera, columns in (("gate", 4), ("north yard", 3)):
+        card = load_card(camera_dir(out, camera))
+        assert card["camera_id"] == camera and card["channels"] == list(MODELLED)
+        assert card["use"] == {
+            "horizons": [3],
+            "average_seconds": small_params().score.cell_seconds,
+            "smoothing_seconds": small_params().score.smoothing_seconds,
+            "columns": columns,
+            "camera_index": 0,
+            "num_cameras": 1,
+        }
+        model = load_camera_model(camera_dir(out, camera))
+        assert model.calibration is not None and model.version == card["version"]
+        assert card["footage"]["num_videos"] == (4 if camera == "gate" else 3)
+
+
+def test_two_cameras_may_share_the_weights(footage, tmp_path):
+    training = footage.training
+    metrics, curve = train(footage.features, training, small_params(train={"scope": "all"}), tmp_path)
+    weights = [load_weights(camera_dir(tmp_path, camera)) for camera in ("gate", "north yard")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    cards = [load_card(camera_dir(tmp_path, camera)) for camera in ("gate", "north yard")]
+    assert [card["use"]["camera_index"] for card in cards] == [0, 1]
+    assert all(card["use"]["num_cameras"] == card["architecture"]["num_cameras"] == 2 for card in cards)
+    assert cards[0]["standard"] != cards[1]["standard"] and cards[0]["version"] != cards[1]["version"]
+    assert {row["model"] for row in curve} == {"all"} and set(metrics) == {"gate", "north yard"}
+    assert load_model(camera_dir(tmp_path, "gate"))[0].input.in_features == 9 * len(MODELLED) + 2 + 2
+
+
+def only(footage, *cameras):
+    training = footage.training
+    return training.filter([camera in cameras for camera in training["camera_id"].to_pylist()])
+
+
+def test_without_a_camera_to_learn_from_there_is_one_sentence(footage, tmp_path):
+    for scope in ("camera", "all"):
+        with pytest.raises(
+            FootageError, match=r"^camera little: 0\.1 minutes .*; camera single: 0\.0 minutes .* 3 more$"
+        ):
+            train(footage.features, only(footage, "little", "single"), small_params(train={"scope": scope}), tmp_path)
+    with pytest.raises(FootageError, match=r"^no ordinary footage to learn from$"):
+        train(footage.features, only(footage), small_params(), tmp_path)
+
+
+def test_training_starts_where_another_ended(footage, trained, tmp_path):
+    _, _, out = trained
+    before = load_weights(out / "gate")
+    for start in (out, out / "gate"):  # a folder of models, or one model
+        params = small_params(train={"init_from": str(start), "learning_rate": 1e-9, "epochs": 1})
+        train(footage.features, only(footage, "gate"), params, tmp_path)
+        for name, tensor in load_weights(tmp_path / "gate").items():
+            torch.testing.assert_close(tensor, before[name], atol=1e-6, rtol=0)
+
+
+def test_a_file_that_is_there_twice_counts_once(tmp_path):
+    footage = Footage(tmp_path)
+    for name, seed in (("a", 0), ("b", 1), ("copy of a", 0)):
+        footage.add(f"gate/{name}.mp4", walking(70, 4, seed))
+    blocks = training_blocks(footage.features, footage.training, "gate", small_params())
+    assert len(blocks) == len({block.key for block in blocks}) == 2
+
+
+def test_pictures_of_two_shapes_in_a_camera_are_one_sentence(tmp_path):
+    footage = Footage(tmp_path)
+    for k in range(4):
+        footage.add(f"gate/{k}.mp4", walking(70, 3 + k % 2, k))
+    with pytest.raises(FootageError, match=r"^camera gate: its files have pictures of 2 different shapes"):
+        train(footage.features, footage.training, small_params(), tmp_path / "out")
+
+
+def test_horizons_that_fall_on_one_frame_are_one_sentence(footage, tmp_path):
+    params = small_params(model={"horizons_seconds": (0.3, 0.32)})
+    with pytest.raises(ParamsError, match=r"`model\.horizons_seconds` \[0\.3, 0\.32\] falls on .* \[3, 3\]"):
+        train(footage.features, only(footage, "gate"), params, tmp_path)
+
+
+def test_a_calibration_is_measured_on_what_it_says(footage, trained):
+    """Rates from held-out blocks alone, each block judged by the others; the likelihood in the features' own units."""
+    _, _, out = trained
+    model = load_camera_model(out / "gate")
+    blocks = training_blocks(footage.features, footage.training, "gate", small_params())[:3]
+    calibration, heldout = calibrate(model, blocks[:2], blocks[2:], 2.0)
+    series, total, count = [], 0.0, 0
+    for block in blocks[:2]:
+        times, valid = block_times(block)
+        ((_, stretch), *more) = observe(model, CellReader(), block.path, times, block.start, block.stop)
+        stretches = [stretch, *(part for _, part in more)]
+        maps = np.concatenate([part.maps for part in stretches])
+        raw = calibration.questions.score_frames(calibration.questions.score(maps))
+        times, valid = times[block.start : block.stop], valid[block.start : block.stop]
+        series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
+        cells = CellReader().rows(block.path, block.start, block.stop)
+        residual, scale = (
+            np.concatenate([getattr(part, name) for part in stretches]) for name in ("residual", "scale")
+        )
+        for t, n in np.argwhere(cells[:, MODELLED.index("person_foreground")].reshape(len(cells), -1) > ACTIVE_SHARE):
+            errors = np.clip(residual[t, :, n].astype(float), -10, 10)
+            total += (0.5 * errors**2 + np.log(scale[t, :, n]) + np.log(model.standard.sd)).mean()
+            count += 1
+    assert calibration.tail == Tail.measure(series, 2.0)
+    assert heldout["nll"] == pytest.approx(total / count, abs=1e-4)
+    for k, block in enumerate(heldout["blocks"]):
+        judged = HeldOut.from_json(block)
+        assert judged.tail == Tail.measure([series[1 - k]], 2.0) and judged.hours == seconds_of(series[k][1]) / 3600
+        assert all(peak > judged.tail.base for peak in judged.peaks)
