@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -48,7 +48,8 @@ def main(data: list[Path], seeds: int = 3, json_path: Path | None = None) -> Non
         runs = _runs(directory, load_params(), seeds)
         for column in COLUMNS:
             values = [run[column] for run in runs]
-            rows.append({"data": directory.name, "method": "vidrnn", "column": column, "seeds": seeds, **_spread(values)})
+            row = {"data": directory.name, "method": "vidrnn", "column": column, "seeds": seeds}
+            rows.append(row | _spread(values))
     print("\n| data | " + " | ".join(COLUMNS.values()) + " |\n|---" + "|---" * len(COLUMNS) + "|")
     for directory in data:
         cells = [_cell(row) for row in rows if row["data"] == directory.name]
@@ -99,9 +100,9 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def _command(
-    data: list[Path] = typer.Option(..., "--data", help="Folder with videos/ and labels/; may be repeated."),
-    seeds: int = typer.Option(3, min=1, help="Trainings a data set."),
-    json_path: Path | None = typer.Option(None, "--json", help="Where to write the rows."),
+    data: Annotated[list[Path], typer.Option("--data", help="Folder with videos/ and labels/; may be repeated.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings a data set.")] = 3,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Where to write the rows.")] = None,
 ) -> None:
     try:
         main(data, seeds, json_path)

@@ -359,7 +359,7 @@ def test_a_damaged_card_is_one_sentence(workspace, text):
         path.unlink()
     else:
         path.write_text(text)
-    with pytest.raises(CheckpointError, match="model.json: (not valid JSON|no model here|expected (a model's card|the card of a model), found)") as caught:
+    with pytest.raises(CheckpointError, match=r"model\.json: (not valid|no model|expected)") as caught:
         workspace.evaluate()
     assert "\n" not in str(caught.value)
 

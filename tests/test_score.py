@@ -39,8 +39,8 @@ def scored(tmp_path_factory):
     regions = []
     for frame in range(0, 70, 2):
         for _ in range(rng.integers(1, 4)):
-            x0, y0 = rng.uniform(0, 50), rng.uniform(0, 40)
-            regions.append((frame, x0, y0, min(x0 + rng.uniform(2, 20), 64), min(y0 + rng.uniform(2, 12), 48)))
+            (x0, x1), (y0, y1) = np.sort(rng.uniform(0, 64, 2)), np.sort(rng.uniform(0, 48, 2))
+            regions.append((frame, x0, y0, x1, y1))
     write_regions(root / "regions.parquet", regions)
     save_camera_model(root / "model")
     model = load_camera_model(root / "model")

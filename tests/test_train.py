@@ -10,7 +10,7 @@ from vidrnn.checkpoint import camera_dir, load_card, load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
 from vidrnn.score import load_camera_model, observe
-from vidrnn.train import block_times, calibrate, train, training_blocks
+from vidrnn.train import block_times, calibrate, likelihood, train, training_blocks
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader
 
 torch.set_num_threads(1)
@@ -18,12 +18,13 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory):
-    """Two cameras with enough footage, one with two short videos, one with nothing but a frame a video."""
+    """Two cameras with enough footage; others with two short videos, a frame a video, and nothing but warm-up."""
     footage = Footage(tmp_path_factory.mktemp("train"))
     for k in range(3):
         footage.add(f"gate/{k}.mp4", walking(70, 4, k))
         footage.add(f"north yard/{k}.mp4", walking(70, 3, 10 + k))
         footage.add(f"single/{k}.mp4", walking(1, 4, 20 + k), warmup=1)
+        footage.add(f"starting/{k}.mp4", walking(70, 4, 50 + k), warmup=70)
     for k in range(2):
         footage.add(f"little/{k}.mp4", walking(30, 4, 30 + k))
     footage.add("gate/single.mp4", walking(1, 4, 40))
@@ -43,7 +44,9 @@ def test_every_camera_has_a_model_or_a_sentence(trained):
     fates = json.loads((out / "cameras.json").read_text())
     assert {camera for camera, fate in fates.items() if not fate["message"]} == set(metrics) == {"gate", "north yard"}
     assert fates["little"]["message"].startswith("camera little: 0.1 minutes of ordinary footage in 2 blocks is too")
-    assert fates["single"]["message"].startswith("camera single: 0.0 minutes of ordinary footage in 0 blocks is too")
+    for camera in ("single", "starting"):
+        begin = f"camera {camera}: 0.0 minutes of ordinary footage in 0 blocks is too little to learn from"
+        assert fates[camera]["message"].startswith(begin)
     assert set(files_of(out)) == {
         "cameras.json",
         *(f"{name}/{file}" for name in ("gate", "north%20yard") for file in ("model.json", "weights.safetensors")),
@@ -190,3 +193,13 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
         judged = HeldOut.from_json(block)
         assert judged.tail == Tail.measure([series[1 - k]], 2.0) and judged.hours == seconds_of(series[k][1]) / 3600
         assert all(peak > judged.tail.base for peak in judged.peaks)
+
+
+def test_no_single_glitch_decides_a_likelihood(footage, trained):
+    _, _, out = trained
+    model = load_camera_model(out / "gate")
+    block = training_blocks(footage.features, footage.training, "gate", small_params())[0]
+    shape = (5, 2, 80, len(MODELLED))
+    ones = np.ones(shape, np.float32)
+    sums = [likelihood(model, CellReader(), block, 0, value * ones, ones)[0] for value in (10, 50, -50, -10)]
+    assert len(set(sums)) == 1 and sums[0] > likelihood(model, CellReader(), block, 0, 9 * ones, ones)[0]
