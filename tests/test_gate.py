@@ -39,7 +39,7 @@ def changed(good, root, noise=0.0, seed=0, **card):
     """A copy of a folder of models with noise in its weights, or other facts on its card."""
     weights = load_weights(good / "gate")
     draw = torch.Generator().manual_seed(seed)
-    weights = {name: t + noise * torch.randn(t.shape, generator=draw) for name, t in weights.items()}
+    weights = {name: t + noise * torch.randn(t.shape, generator=draw) for name, t in sorted(weights.items())}
     facts = {**load_card(good / "gate"), **card}
     save_model(root / "gate", weights, {key: facts[key] for key in facts if key != "version"})
     shutil.copy(good / "cameras.json", root)
@@ -99,7 +99,7 @@ def measured(footage, models):
 
 
 def test_a_worse_candidate_does_not_replace_the_champion(decide, footage, good, tmp_path):
-    candidate = changed(good, tmp_path / "candidate", noise=0.15)
+    candidate = changed(good, tmp_path / "candidate", noise=0.3)
     row, out = decide(candidate, good)
     assert not row["promoted"] and row["reason"].startswith(
         "the champion stays: the candidate is worse: its surprise at 4 "

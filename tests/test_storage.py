@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import blank
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vidrnn.errors import SchemaError
@@ -211,6 +211,8 @@ names = st.text(st.one_of(st.sampled_from("./%\\ ä\0\udce9:?="), st.characters(
 
 
 @given(names, names, names, names)
+@example("a/b", "v", "a", "v")
+@example("/../../a", "../../v", "%2F..", "/v")
 def test_a_name_can_neither_leave_the_root_nor_collide(camera: str, video: str, camera2: str, video2: str) -> None:
     root = Path("/root/of/all")
     path = video_path(root, camera, video)
