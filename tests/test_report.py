@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import blank
 
 from vidrnn import report
 from vidrnn.params import Params, load_params
@@ -36,16 +37,6 @@ TAGS = """
 html head title style body header main section nav article figure figcaption details summary div span p pre code h1
 h2 h3 h4 a b i strong small bdi time ul ol li dl dt dd table thead tbody tr th td svg g path rect text
 """
-
-
-def blank(table: str, /, **values: Any) -> dict[str, Any]:
-    """A row in which what is not given is null, zero, empty or false."""
-    zeros = {pa.string(): "", pa.bool_(): False}
-    row = {}
-    for field in SCHEMAS[table]:
-        zero = [] if pa.types.is_list(field.type) else zeros.get(field.type, 0)
-        row[field.name] = values.get(field.name, None if field.nullable else zero)
-    return row
 
 
 class Workspace:
