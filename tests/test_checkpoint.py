@@ -5,17 +5,8 @@ import pytest
 import torch
 from synthetic import files_of
 
-from vidrnn.checkpoint import (
-    CARD,
-    WEIGHTS,
-    camera_dir,
-    cameras_in,
-    load_card,
-    load_into,
-    load_model,
-    load_weights,
-    save_model,
-)
+from vidrnn.cards import CARD, WEIGHTS, camera_dir, cameras_in, load_card
+from vidrnn.checkpoint import load_into, load_model, load_weights, save_model
 from vidrnn.errors import CheckpointError
 from vidrnn.model import VideoRNN
 

@@ -6,7 +6,8 @@ import torch
 from scipy import stats
 from synthetic import Footage, files_of, small_params, walking
 
-from vidrnn.checkpoint import CARD, WEIGHTS, load_card, load_weights, save_model
+from vidrnn.cards import CARD, WEIGHTS, load_card
+from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import CheckpointError
 from vidrnn.gate import gate
 from vidrnn.schema import SCHEMAS, validate

@@ -128,7 +128,7 @@ def test_unreadable_files_are_rows_and_the_run_goes_on(videos: Path, clip: Path)
         "e": "cannot be read (Too many levels of symbolic links)",
         "f": "cannot be read (Too many levels of symbolic links)",
         "g": "cannot be read (Too many levels of symbolic links)",
-        "loop": "is a link to a folder, which is not followed; link its files, as `vidrnn add` does",
+        "loop": "is a link to a folder, which is not followed; link its files instead",
         "mem": "cannot be read (Input/output error)",
         "pipe": "is neither a file nor a folder",
     }

@@ -33,7 +33,7 @@ LAYERS = (
         "metrics labels events calibration surprise checkpoint model cells windows features decode encode "
         "demo_plan demo_scene easel figures",
     ),
-    ("files", "storage"),
+    ("files", "cards storage"),
     ("words", "params schema timebase errors"),
 )
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")

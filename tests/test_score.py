@@ -15,7 +15,8 @@ from synthetic import (
     write_regions,
 )
 
-from vidrnn.checkpoint import CARD, camera_dir, load_card, load_weights, save_model
+from vidrnn.cards import CARD, camera_dir, load_card
+from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.features import ROWS

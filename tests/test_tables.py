@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from synthetic import save_camera_model
 
-from vidrnn.checkpoint import camera_dir
+from vidrnn.cards import camera_dir
 from vidrnn.decode import VideoReader
 from vidrnn.encode import VideoWriter
 from vidrnn.features import ROWS
@@ -250,6 +250,11 @@ def test_only_what_changed_is_made(made, tmp_path, capfd):
 
     said, first = make()
     assert said == "tables: 0 videos made, 4 kept, 0 files removed" and scored.pictures() == pictures
+
+    shutil.rmtree(scored.root / "media")  # as `rm -r data/media` does: the tables stay, the pictures come back
+    said, again = make()
+    assert said == "tables: 0 videos made, 4 kept, 0 files removed" and scored.pictures() == pictures
+    assert again == first | {"videos.parquet": again["videos.parquet"]}
 
     scored.add("gate/new.mp4", alarms_at(8), recorded_at=EVENING)
     said, more = make()

@@ -6,7 +6,8 @@ import torch
 from synthetic import Footage, files_of, small_params, walking
 
 from vidrnn.calibration import HeldOut, Tail, seconds_of
-from vidrnn.checkpoint import camera_dir, load_card, load_model, load_weights
+from vidrnn.cards import camera_dir, load_card
+from vidrnn.checkpoint import load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
 from vidrnn.score import load_camera_model, observe

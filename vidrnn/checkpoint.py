@@ -1,36 +1,21 @@
 """A model on disk: `weights.safetensors` and `model.json`, its card. Loaded strictly, nothing is unpickled.
 
-The card holds all that is needed to use the weights: architecture, scaling, calibration, and what they were made from.
 `version` is the first 12 hex digits of the sha256 over the weights and the rest of the card.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from vidrnn.cards import AGAIN, CARD, WEIGHTS, load_card
 from vidrnn.errors import CheckpointError
 from vidrnn.model import VideoRNN
 from vidrnn.storage import digest, replacing, write_json
-
-WEIGHTS, CARD = "weights.safetensors", "model.json"
-_AGAIN = "pull the model again or train anew"
-
-
-def camera_dir(root: Path, camera_id: str) -> Path:
-    """Where the model of a camera lies below `root`."""
-    return root / quote(camera_id, safe="")
-
-
-def cameras_in(root: Path) -> list[str]:
-    """The cameras that have a model below `root`, sorted; none where `root` does not exist."""
-    return sorted(unquote(path.parent.name) for path in root.glob(f"*/{CARD}"))
 
 
 def save_model(directory: Path, weights: dict[str, Tensor], card: dict[str, Any]) -> str:
@@ -41,24 +26,6 @@ def save_model(directory: Path, weights: dict[str, Tensor], card: dict[str, Any]
         partial.write_bytes(body)
     write_json(directory / CARD, {**card, "version": version})
     return version
-
-
-def load_card(directory: Path) -> dict[str, Any]:
-    """The card of a model.
-
-    Raises:
-        CheckpointError: there is none, or it is not JSON.
-    """
-    path = directory / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path}: no model here; expected a folder with {CARD} and {WEIGHTS}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}); {_AGAIN}") from None
-    if not isinstance(card, dict):
-        raise CheckpointError(f"{path}: expected the card of a model, found {type(card).__name__}")
-    return card
 
 
 def load_weights(directory: Path) -> dict[str, Tensor]:
@@ -73,7 +40,7 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path}: no weights here; expected a folder with {CARD} and {WEIGHTS}") from None
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); {_AGAIN}") from None
+        raise CheckpointError(f"{path}: damaged ({error}); {AGAIN}") from None
 
 
 def load_into(net: VideoRNN, weights: dict[str, Tensor], what: str, mend: str) -> None:
@@ -112,13 +79,13 @@ def load_model(directory: Path) -> tuple[VideoRNN, dict[str, Any]]:
     found = _version((directory / WEIGHTS).read_bytes(), {key: card[key] for key in card if key != "version"})
     if card.get("version") != found:
         raise CheckpointError(
-            f"{directory}: its card tells of version {card.get('version')}, its files make {found}; {_AGAIN}"
+            f"{directory}: its card tells of version {card.get('version')}, its files make {found}; {AGAIN}"
         )
     try:
         net = VideoRNN(**card["architecture"])
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{directory / CARD}: not a card that this code reads ({error}); {_AGAIN}") from None
-    load_into(net, weights, f"{directory}: it", _AGAIN)
+        raise CheckpointError(f"{directory / CARD}: not a card that this code reads ({error}); {AGAIN}") from None
+    load_into(net, weights, f"{directory}: it", AGAIN)
     return net.eval().requires_grad_(False), card
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vidrnn.calibration import Calibration, HeldOut
-from vidrnn.checkpoint import CARD, camera_dir, load_card
+from vidrnn.cards import CARD, camera_dir, load_card
 from vidrnn.errors import CheckpointError, SchemaError
 from vidrnn.labels import Labels, load_labels
 from vidrnn.metrics import (

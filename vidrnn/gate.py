@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from vidrnn.checkpoint import CARD, WEIGHTS, camera_dir, cameras_in, load_card
+from vidrnn.cards import CARD, WEIGHTS, camera_dir, cameras_in, load_card
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.score import CameraModel, load_camera_model, observe

@@ -104,7 +104,7 @@ def _sha256(path: Path, known: dict[str, list[Any]], digests: dict[str, list[Any
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise DecodeError("is a link to a folder, which is not followed; link its files, as `vidrnn add` does")
+            raise DecodeError("is a link to a folder, which is not followed; link its files instead")
         if not stat.S_ISREG(found.st_mode):
             raise DecodeError("is neither a file nor a folder")
         key, state = os.path.realpath(path), [found.st_size, found.st_mtime_ns]

@@ -27,7 +27,7 @@ from markupsafe import Markup
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from vidrnn.checkpoint import camera_dir, cameras_in, load_card
+from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, replacing, video_path

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import torch
 
 from vidrnn.calibration import Calibration
-from vidrnn.checkpoint import camera_dir, cameras_in, load_card, load_model
+from vidrnn.cards import camera_dir, cameras_in, load_card
+from vidrnn.checkpoint import load_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.fan_out import fan_out

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, Tail
-from vidrnn.checkpoint import camera_dir, cameras_in, load_card
+from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.decode import VideoReader
 from vidrnn.errors import DecodeError
 from vidrnn.events import Span, find_spans
@@ -89,21 +89,26 @@ def make_tables(
         pictures = video_path(media, camera_id, video_id).parent
         card = cards[camera_id]
         jobs.append(_Job(videos / video_id, row, path, frames, events, pictures, card, alarms, made_from))
-    stale = [job for job in jobs if not (is_fresh(job.frames, job.digest) and is_fresh(job.events, job.digest))]
-    for _ in fan_out("tables", _make, stale, lambda job: job.row["video_id"]):
+    stale = [job for job in jobs if not _has_tables(job)]
+    undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
+    for _ in fan_out("tables", _make, undone, lambda job: job.row["video_id"]):
         pass
     removed = remove_orphans(
         out, {out / "videos.parquet", *(path for job in jobs for path in (job.frames, job.events))}
     )
-    pictures_wanted = {job.pictures / f"{event_id}.jpg" for job in jobs for event_id in _event_ids(job.events)}
-    removed += remove_orphans(media, pictures_wanted)
+    removed += remove_orphans(media, {path for job in jobs for path in _picture_paths(job)})
     media.mkdir(parents=True, exist_ok=True)
     print(f"tables: {len(stale)} videos made, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
 
 
-def _event_ids(events: Path) -> list[str]:
-    ids: list[str] = pq.read_table(events, columns=["event_id"], partitioning=None)["event_id"].to_pylist()
-    return ids
+def _has_tables(job: _Job) -> bool:
+    return is_fresh(job.frames, job.digest) and is_fresh(job.events, job.digest)
+
+
+def _picture_paths(job: _Job) -> list[Path]:
+    """Of the events that the table tells."""
+    ids = pq.read_table(job.events, columns=["event_id"], partitioning=None)["event_id"].to_pylist()
+    return [job.pictures / f"{event_id}.jpg" for event_id in ids]
 
 
 def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str) -> dict[str, Any]:
@@ -117,7 +122,16 @@ def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str
 
 
 def _make(job: _Job) -> None:
-    """Write the frames, the pictures and the events of one video, the events last."""
+    """Write what one video lacks: the frames, the events, and then the pictures of these."""
+    if not _has_tables(job):
+        _write_tables(job)
+    peaks = read_table(job.events, SCHEMAS["events"], ["event_id", "peak_seconds"]).to_pylist()
+    frames = read_table(job.frames, SCHEMAS["frames"], ["time_seconds", "pts"])
+    pts_at = dict(zip(frames["time_seconds"].to_pylist(), frames["pts"].to_pylist(), strict=True))
+    _write_pictures(job, {pts_at[peak["peak_seconds"]]: peak["event_id"] for peak in peaks})
+
+
+def _write_tables(job: _Job) -> None:
     table = read_scores(job.scores)
     times = table["time_seconds"].to_numpy()
     score = table["score"].to_numpy()
@@ -134,8 +148,6 @@ def _make(job: _Job) -> None:
     rows = table.drop_columns(["cells"]).to_pylist()
     spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
     events = [_event(job, rows, span, tail) for span in spans]
-    wanted = {rows[span.peak]["pts"]: event["event_id"] for span, event in zip(spans, events, strict=True)}
-    _write_pictures(job, wanted)
     schema = SCHEMAS["events"]
     write_table(job.events, pa.Table.from_pylist(events, schema=schema), schema, metadata)
 

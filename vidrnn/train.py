@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of
-from vidrnn.checkpoint import CARD, WEIGHTS, camera_dir, load_card, load_weights, save_model
+from vidrnn.cards import CARD, WEIGHTS, camera_dir, load_card
+from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
 from vidrnn.features import ROWS
