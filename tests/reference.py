@@ -1,9 +1,23 @@
-"""Slow, obvious twins of the measures: plain Python, by definition, exact where fractions allow it."""
+"""Slow, obvious twins: plain Python, by definition; measures exact where fractions allow it."""
 
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+import torch
+
+
+def context_of(cells):
+    """(T, C, rows, columns) to (rows · columns, T, 9 · C): each cell with its neighbours, zeros beyond the border."""
+    steps, channels, rows, columns = cells.shape
+    context = torch.zeros(rows * columns, steps, channels, 3, 3)
+    for row in range(rows):
+        for column in range(columns):
+            for dy in range(max(0, row - 1), min(rows, row + 2)):
+                for dx in range(max(0, column - 1), min(columns, column + 2)):
+                    cell = context[row * columns + column]
+                    cell[:, :, dy - row + 1, dx - column + 1] = cells[:, :, dy, dx]
+    return context.flatten(2)
 
 
 def auroc(labels, scores):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import context_of
 from scipy.stats import norm
 
 from vidrnn.cells import CELLS
-from vidrnn.model import BOUND, SCALE_FLOOR, VideoRNN, context_of, negative_log_likelihood, place_of
+from vidrnn.model import BOUND, SCALE_FLOOR, VideoRNN, negative_log_likelihood, place_of
 
 torch.set_num_threads(1)
 
@@ -62,24 +63,19 @@ def test_the_likelihood_is_that_of_scipy(mean, scale, target):
     assert math.isclose(mine.item() + 0.5 * math.log(2 * math.pi), -norm.logpdf(target, mean, scale), abs_tol=1e-9)
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 4), st.integers(2, 4))
-@settings(max_examples=20, deadline=None)
-def test_context_is_every_cell_with_its_neighbours_and_zeros_beyond_the_border(steps, channels, rows, columns):
-    cells = torch.randn(steps, channels, rows, columns)
-    context = context_of(cells)
-    assert context.shape == (rows * columns, steps, 9 * channels)
-    for t in range(steps):
-        for row in range(rows):
-            for column in range(columns):
-                expected = [
-                    cells[t, c, row + dy, column + dx].item()
-                    if 0 <= row + dy < rows and 0 <= column + dx < columns
-                    else 0.0
-                    for c in range(channels)
-                    for dy in (-1, 0, 1)
-                    for dx in (-1, 0, 1)
-                ]
-                assert context[row * columns + column, t].tolist() == expected
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("cameras", [1, 3])
+def test_watching_a_grid_is_the_forward_pass_of_every_cell_with_its_neighbours(name, cameras):
+    cells = torch.randn(4, 3, 5, 2)
+    net = VideoRNN(3, 1, name, 6, 2, cameras, True)
+    place = place_of(5, 2, cameras - 1, cameras)
+    start = net.initial_state(10)
+    _, state = net.watch(cells[:1], place, start)
+    memory, after = net.watch(cells[1:], place, state)
+    _, state = net(context_of(cells[:1]), place, start)
+    expected, expected_after = net(context_of(cells[1:]), place, state)
+    torch.testing.assert_close(memory, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(after, expected_after, rtol=1e-5, atol=1e-6)
 
 
 @given(st.integers(2, 5), st.integers(2, 5), st.integers(1, 4))

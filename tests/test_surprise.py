@@ -3,10 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import context_of
 from synthetic import walking
 
 from vidrnn.features import CHANNELS, ROWS
-from vidrnn.model import VideoRNN, context_of, place_of
+from vidrnn.model import VideoRNN, place_of
 from vidrnn.surprise import QUANTITIES, Observer, questions
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, Standard
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import context_of
 from synthetic import walking, write_cells
 
 from vidrnn.errors import FootageError
 from vidrnn.features import CHANNELS, ROWS
-from vidrnn.model import context_of, place_of
+from vidrnn.model import place_of
 from vidrnn.windows import (
     ACTIVE_SHARE,
     CLIP,

@@ -8,6 +8,7 @@ then follows slowly.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,9 @@ CHANNELS: tuple[str, ...] = (
 
 FOREGROUND_LEVELS = 18.0  # luma levels from the background beyond which a pixel is foreground
 _FOREGROUND_NOISE = 5.0  # or so many times the sensor noise, where that is more
-MOVING_PIXELS = 0.3  # pixels of flow between analysed frames below which nothing moves
+_MEDIAN_STEP = 8  # every so many pixels count where the exposure of a picture is measured
+_HALF = 2  # flow is found and gathered at half the working size
+MOVING_PIXELS = 0.3  # working pixels of flow between analysed frames below which nothing moves
 _ABSENT = 0.05  # added to the moving share, so that a speed fades out with what moves
 _GHOST = 0.1  # how much slower foreground enters the background than the rest
 MAX_STEP_SECONDS = 1.0  # beyond it two frames have no flow between them
@@ -79,28 +82,36 @@ class FeatureRow:
 
 @dataclass(frozen=True)
 class _Flow:
-    """(height, width, 2) float32 pixels between two frames, and picture heights per second for each such pixel."""
+    """What moves between two frames, each (height / 2, width / 2).
 
-    pixels: Array
-    per_second: float
+    Attributes:
+        moving: share of each place that is in front and moves.
+        velocity_x, velocity_y: picture heights per second to the right and downwards.
+    """
+
+    moving: Array
+    velocity_x: Array
+    velocity_y: Array
 
 
 @dataclass(frozen=True)
 class _Front:
-    """A picture before its background, each (height, width).
+    """A picture before its background: (height, width) each, `half`, `share` and `plain` half of it.
 
     Attributes:
         luma: levels.
         difference: levels, from the background.
         foreground: 0 or 1.
-        picture: uint8, as it came.
+        half: uint8, the picture.
+        share: of each place that is foreground.
         plain: uint8, what is in front before a plain grey.
     """
 
-    picture: Luma
     luma: Array
     difference: Array
     foreground: Array
+    half: Luma
+    share: Array
     plain: Luma
 
 
@@ -163,8 +174,7 @@ class FeatureExtractor:
         self._threshold = FOREGROUND_LEVELS
         self._before: tuple[int, Luma, Luma] | None = None
         self._last_pts: int | None = None
-        self._first_flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-        self._dense_flow = _dense_flow()
+        self._rough_flow, self._dense_flow = _rough_flow(), _dense_flow()
 
     def push(self, frame_index: int, pts: int, picture: Luma) -> Iterator[FeatureRow]:
         """Take the next analysed picture, (grid.height, grid.width) uint8; yield the rows that are ready."""
@@ -195,10 +205,12 @@ class FeatureExtractor:
         """What stands in front of the background."""
         luma = picture.astype(np.float32)
         departure = luma - self._background
-        departure -= np.median(departure[::4, ::4])  # the camera's own exposure is nobody's movement
+        # The camera's own exposure is nobody's movement.
+        departure -= np.median(departure[::_MEDIAN_STEP, ::_MEDIAN_STEP])
         difference = np.abs(departure)
         foreground = (cv2.GaussianBlur(difference, (5, 5), 0) > self._threshold).astype(np.float32)
-        return _Front(picture, luma, difference, foreground, _plain(departure, foreground))
+        share = _halved(foreground)
+        return _Front(luma, difference, foreground, _halved(picture), share, _plain(_halved(departure), share))
 
     def _flow_into(self, pts: int, front: _Front) -> _Flow | None:
         """The flow from the picture before; None for the first and after a gap. Remembers the picture.
@@ -206,41 +218,38 @@ class FeatureExtractor:
         A rough flow of what is in front starts the fine flow of the picture: alone, the one is unsteady where little
         stands out, and the other stays with the edges of a still background where something small is fast.
         """
-        before, self._before = self._before, (pts, front.picture, front.plain)
+        before, self._before = self._before, (pts, front.half, front.plain)
         if before is None:
             return None
         seconds = self._time_base.seconds(pts - before[0])
         if seconds > MAX_STEP_SECONDS:
             return None
-        rough = self._first_flow.calc(before[2], front.plain, None)  # type: ignore[call-overload]  # as documented
-        pixels = self._dense_flow.calc(before[1], front.picture, rough)
-        return _Flow(np.asarray(pixels, np.float32), 1 / (self._grid.height * seconds))
+        rough = self._rough_flow.calc(before[2], front.plain, None)  # type: ignore[call-overload]  # as documented
+        pixels = np.asarray(self._dense_flow.calc(before[1], front.half, rough), np.float32) * _HALF
+        across, down = pixels[..., 0], pixels[..., 1]
+        moving = front.share * (cv2.magnitude(across, down) > MOVING_PIXELS)
+        per_second = np.float32(1 / (self._grid.height * seconds))
+        return _Flow(moving, across * (per_second * np.float32(self._grid.stretch)), down * per_second)
 
     def _row(self, frame_index: int, pts: int, front: _Front, flow: _Flow | None, valid: bool) -> FeatureRow:
         grid = self._grid
-        luma, difference, foreground = front.luma, front.difference, front.foreground
-        self._follow(pts, luma, foreground)
-
+        self._follow(pts, front.luma, front.foreground)
         if flow is None:
-            velocity_x = velocity_y = moving_speed = moving = np.zeros_like(luma)
-        else:
-            pixels = cv2.magnitude(flow.pixels[..., 0], flow.pixels[..., 1])
-            moving = foreground * (pixels > MOVING_PIXELS)
-            velocity_x = flow.pixels[..., 0] * (flow.per_second * grid.stretch)
-            velocity_y = flow.pixels[..., 1] * flow.per_second
-            moving_speed = moving * cv2.magnitude(velocity_x, velocity_y)
-
-        motion = _pool(
-            [foreground, moving, moving_speed, velocity_x * moving, velocity_y * moving, moving_speed * moving_speed],
-            grid.columns * _SUB,
-        )
-        plain = _pool([luma, velocity_x, velocity_y, difference * foreground], grid.columns * _SUB)
+            still = np.zeros_like(front.share)
+            flow = _Flow(still, still, still)
+        moving, velocity_x, velocity_y = flow.moving, flow.velocity_x, flow.velocity_y
+        moving_x, moving_y = velocity_x * moving, velocity_y * moving
+        speed = cv2.magnitude(velocity_x, velocity_y)
+        moving_speed = moving * speed
+        columns = grid.columns * _SUB
+        motion = _pool([front.share, moving, moving_speed, moving_x, moving_y, moving_speed * speed], columns)
+        plain = _pool([front.luma, velocity_x, velocity_y, front.difference * front.foreground], columns)
         plain[[0, 3]] /= 255
-        shape = _orientations(luma, foreground, grid.columns * _SUB)
+        shape = _orientations(front.luma, front.foreground, columns)
         person = WINDOWS["person"]
         channels = [_cells(plain[:3], (_SUB, _SUB)), _cells(plain[3:], person), _cells(shape, person)]
         channels += [_motion_in(motion, size) for size in WINDOWS.values()]
-        regions = _regions(moving, velocity_x, velocity_y)
+        regions = _regions(front.foreground, moving, moving_x, moving_y)
         return FeatureRow(frame_index, pts, valid, np.concatenate(channels).astype(np.float16), regions)
 
     def _follow(self, pts: int, luma: Array, foreground: Array) -> None:
@@ -252,23 +261,34 @@ class FeatureExtractor:
         self._last_pts = pts
 
 
+def _rough_flow() -> cv2.DISOpticalFlow:
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow.setFinestScale(1)  # of pictures that are halved already
+    return flow
+
+
 def _dense_flow() -> cv2.DISOpticalFlow:
-    """Between OpenCV's presets fast and medium: half resolution, where people's limbs still show, on a coarser grid.
+    """Between OpenCV's presets fast and medium, on pictures of half the size, where people's limbs still show.
 
     On real footage the speed it measures separates unusual frames as well as medium's, at half the time.
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow.setFinestScale(1)
+    flow.setFinestScale(0)
     flow.setPatchSize(8)
     flow.setPatchStride(5)
     flow.setGradientDescentIterations(12)
-    flow.setVariationalRefinementIterations(2)
+    flow.setVariationalRefinementIterations(1)
     return flow
 
 
-def _plain(departure: Array, foreground: Array) -> Luma:
+def _halved(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Half the height and width, each pixel the mean of four."""
+    return np.asarray(cv2.resize(picture, None, fx=1 / _HALF, fy=1 / _HALF, interpolation=cv2.INTER_AREA))
+
+
+def _plain(departure: Array, share: Array) -> Luma:
     """What departs from the background before a grey of 128, softly cut out; levels beyond ±127 are clipped."""
-    mask = cv2.GaussianBlur(cv2.dilate(foreground, np.ones((5, 5), np.uint8)), (5, 5), 0)
+    mask = cv2.GaussianBlur(cv2.dilate(share, np.ones((3, 3), np.uint8)), (3, 3), 0)
     return np.asarray(np.clip(departure * mask + 128, 0, 255), np.uint8)
 
 
@@ -323,9 +343,11 @@ def _orientations(luma: Array, foreground: Array, columns: int) -> Array:
     return np.asarray(energy.reshape(_ORIENTATIONS, rows, columns), np.float32)
 
 
-def _regions(moving: Array, velocity_x: Array, velocity_y: Array) -> Regions:
-    height, width = moving.shape
-    mask = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+def _regions(foreground: Array, moving: Array, moving_x: Array, moving_y: Array) -> Regions:
+    """Connected parts of the foreground (height, width) that move; the rest is (height / 2, width / 2)."""
+    height, width = foreground.shape
+    mask = cv2.resize((moving > 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    mask = cv2.morphologyEx(mask * foreground.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     left, top, across, down = cv2.boundingRect(mask)  # everything that moves; empty where nothing does
     part = np.s_[top : top + max(1, down), left : left + max(1, across)]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask[part], connectivity=8)
@@ -333,9 +355,13 @@ def _regions(moving: Array, velocity_x: Array, velocity_y: Array) -> Regions:
     x0, y0, box_width, box_height, area = (stats[large, k].astype(np.float32) for k in range(5))
     x0, y0 = x0 + left, y0 + top
     boxes = np.stack([x0 / width, y0 / height, (x0 + box_width) / width, (y0 + box_height) / height], axis=1)
-    y, x = np.nonzero(moving[part] > 0)
-    region = labels[y, x]
-    weight = np.maximum(np.bincount(region, minlength=count), 1)
-    sums = [np.bincount(region, v[part][y, x], count) for v in (velocity_x, velocity_y)]
-    velocities = np.stack([total[large] / weight[large] for total in sums], axis=1).astype(np.float32)
+    # Velocities are gathered where a half-size pixel lies, so the part must begin on one.
+    region = labels[top % _HALF :: _HALF, left % _HALF :: _HALF].ravel()
+    places = np.s_[(top + top % _HALF) // _HALF :, (left + left % _HALF) // _HALF :]
+    here = (slice(0, len(labels[top % _HALF :: _HALF])), slice(0, labels[:, left % _HALF :: _HALF].shape[1]))
+    weights, sum_x, sum_y = (
+        np.bincount(region, values[places][here].ravel(), count) for values in (moving, moving_x, moving_y)
+    )
+    share = np.maximum(weights[large], 1e-6)
+    velocities = np.stack([sum_x[large] / share, sum_y[large] / share], axis=1).astype(np.float32)
     return Regions(boxes, area / (height * width), velocities)

@@ -61,7 +61,8 @@ class VideoRNN(nn.Module):
         """Run the recurrence over a chunk.
 
         Args:
-            context: (B, T, 9 · C) standardised features of each cell and its neighbours.
+            context: (B, T, 9 · C) standardised features of each cell and its neighbours, in the order (C, 3, 3); zeros
+                beyond the border.
             place: (B, place_size), from `place_of`.
             state: from `initial_state` or the chunk before.
 
@@ -69,7 +70,27 @@ class VideoRNN(nn.Module):
             memory (B, T, H), what is known after each step, and the state after the last.
         """
         steps = context.shape[1]
-        h = torch.tanh(self.input(torch.cat([context, place[:, None].expand(-1, steps, -1)], -1)))  # (B, T, H)
+        return self._recur(self.input(torch.cat([context, place[:, None].expand(-1, steps, -1)], -1)), state)
+
+    def watch(self, cells: Tensor, place: Tensor, state: State) -> tuple[Tensor, State]:
+        """`forward` for every cell of a grid at once: there the input layer is a convolution.
+
+        Args:
+            cells: (T, C, rows, columns) standardised features.
+            place: (rows · columns, place_size).
+            state: as in `forward`.
+
+        Returns:
+            memory (rows · columns, T, H), and the state after the last step.
+        """
+        around = NEIGHBOURS * self.num_channels
+        kernel = self.input.weight[:, :around].view(-1, self.num_channels, 3, 3)
+        seen = nn.functional.conv2d(cells, kernel, padding=1).flatten(2).permute(2, 0, 1)  # (N, T, H)
+        here = nn.functional.linear(place, self.input.weight[:, around:], self.input.bias)  # (N, H)
+        return self._recur(seen + here[:, None], state)
+
+    def _recur(self, h: Tensor, state: State) -> tuple[Tensor, State]:
+        h = torch.tanh(h)  # (B, T, H)
         states = []
         for layer, layer_state in zip(self.hidden, state, strict=True):
             h, layer_state = layer(h, layer_state)  # (B, T, H)
@@ -104,11 +125,6 @@ def place_of(rows: int, columns: int, camera_index: int, num_cameras: int) -> Te
         return place
     camera = nn.functional.one_hot(torch.tensor(camera_index), num_cameras).to(place.dtype)
     return torch.cat([place, camera.expand(len(place), -1)], -1)
-
-
-def context_of(cells: Tensor) -> Tensor:
-    """(T, C, rows, columns) to (rows · columns, T, 9 · C): each cell with its neighbours, zeros beyond the border."""
-    return nn.functional.unfold(cells, 3, padding=1).permute(2, 0, 1)
 
 
 def negative_log_likelihood(mean: Tensor, scale: Tensor, target: Tensor) -> Tensor:

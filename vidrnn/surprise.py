@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vidrnn.features import MAX_STEP_SECONDS
-from vidrnn.model import State, VideoRNN, context_of
+from vidrnn.model import State, VideoRNN
 from vidrnn.windows import MODELLED, Standard, active_cells
 
 Array = npt.NDArray[np.float32]
@@ -97,7 +97,7 @@ class Observer:
     def _stretch(self, cells: Array, steps: npt.NDArray[np.float64]) -> Surprise:
         n, _, rows, columns = cells.shape
         z = torch.from_numpy(self._standard.apply(cells))
-        memory, self._state = self._net(context_of(z), self._place, self._state)  # (N, n, H)
+        memory, self._state = self._net.watch(z, self._place, self._state)  # (N, n, H)
         mean, scale = self._net.predict(memory, self._place)  # (N, n, K, C) each
         told = torch.stack([mean, scale]).permute(3, 0, 2, 1, 4).numpy()  # (K, 2, n, N, C)
         expected, spread = np.empty((2, n, 1 + len(self._horizons), *self._prior.shape[1:]), np.float32)  # (n, M, N, C)

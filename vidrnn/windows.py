@@ -279,7 +279,7 @@ class WindowSampler:
 
 
 def _context(z: Array, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Array:
-    """(T, C, rows, columns) to (N, T, 9 · C) at N cells; the same order as `model.context_of`."""
+    """(T, C, rows, columns) to (N, T, 9 · C) at N cells; in the order of `VideoRNN.forward`."""
     padded = np.pad(z, ((0, 0), (0, 0), (1, 1), (1, 1)))
     around = [padded[:, :, rows + dy, columns + dx] for dy in range(3) for dx in range(3)]  # 9 of (T, C, N)
     return np.ascontiguousarray(np.stack(around, 2).reshape(len(z), -1, len(rows)).transpose(2, 0, 1))

@@ -1,0 +1,400 @@
+"""How fast the parts are, each beside a named baseline in the same run.
+
+    python -m benchmarks.speed [ROW...] [--json FILE]
+
+A part and its baseline take turns; medians are compared. Without names every row is measured, which takes about half
+an hour on 2 cores. It exits with 1 where a target is missed.
+"""
+
+import itertools
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import cv2
+import torch
+import typer
+from torch import nn
+
+from benchmarks.footage import film, repeat
+from vidrnn.cards import camera_dir
+from vidrnn.decode import VideoReader
+from vidrnn.extract import extract_features
+from vidrnn.features import ROWS, FeatureExtractor, Grid, working_picture
+from vidrnn.fit import FitTask, _Loss, fit
+from vidrnn.index import index_videos
+from vidrnn.model import NEIGHBOURS, VideoRNN, place_of
+from vidrnn.params import load_params
+from vidrnn.ray_fit import ray_fit
+from vidrnn.score import load_camera_model, score_video
+from vidrnn.storage import video_path
+from vidrnn.timebase import TimeBase
+from vidrnn.train import train
+from vidrnn.windows import MODELLED, CellReader, WindowSampler, blocks_of, standard_of
+
+CAMERA, VIDEO = "gate", "gate/train/a.mp4"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure. `ratio` is what `target` is for, unless the row says otherwise; `at_least` gives its direction."""
+
+    name: str
+    value: float
+    unit: str
+    baseline: str
+    ratio: float
+    target: float
+    ok: bool
+    note: str = ""
+
+
+def _turns(repeats: int, *parts: Callable[[], object]) -> list[float]:
+    """Median seconds of each part; they take turns, after one turn that does not count."""
+    seconds: list[list[float]] = [[] for _ in parts]
+    for turn in range(repeats + 1):
+        for k, part in enumerate(parts):
+            start = time.perf_counter()
+            part()
+            if turn:
+                seconds[k].append(time.perf_counter() - start)
+    return [statistics.median(times) for times in seconds]
+
+
+class Bench:
+    """The rows, and what several of them measure on. Everything lies below `scratch`."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch, self.params = scratch, load_params()
+
+    def _footage(self) -> Path:
+        """A folder with two minutes of 720p at 30 frames/s."""
+        videos = self._scratch / "videos"
+        if not (videos / VIDEO).exists():
+            print("drawing two minutes of 720p", flush=True)
+            film(videos / VIDEO, 1280, 720, 30, 120, "medium")
+        return videos
+
+    def _extract(self, videos: Path, out: Path) -> Path:
+        """Decode and analyse a folder from nothing; the root of its features."""
+        shutil.rmtree(out, ignore_errors=True)
+        index = index_videos(videos, self.params.index, "UTC", out / "sha256.json")
+        extract_features(videos, index, self.params.features, out / "features")
+        return out / "features"
+
+    def _features(self) -> Path:
+        """The features of `_footage`, made once."""
+        out = self._scratch / "made"
+        return out / "features" if out.exists() else self._extract(self._footage(), out)
+
+    def decode_and_features(self) -> Row:
+        """Decoding and features of one file against decoding it and no more."""
+        videos = self._footage()
+
+        def bare() -> None:
+            with av.open(str(videos / VIDEO)) as file:
+                file.streams.video[0].thread_type = "FRAME"
+                file.streams.video[0].codec_context.thread_count = 0
+                for _ in file.decode(video=0):
+                    pass
+
+        own, base = _turns(3, lambda: self._extract(videos, self._scratch / "own"), bare)
+        cpu = time.process_time()
+        bare()
+        decoding = time.process_time() - cpu
+        features = self._feature_seconds(1) * 1200
+        ceiling = base / max((decoding + features) / (os.cpu_count() or 1), base)
+        return Row(
+            "decode_and_features", 3600 / own, "frames/s", f"PyAV decoding alone, {3600 / base:.0f} frames/s",
+            base / own, 0.55, base / own >= 0.55, f"the two parts allow {ceiling:.2f}",
+        )  # fmt: skip
+
+    def _feature_seconds(self, repeats: int) -> float:
+        """Seconds a picture of 360 × 240, on one core."""
+        pictures = self._pictures()
+        grid = Grid.of(360, 240, 240)
+
+        def analyse() -> None:
+            extractor = FeatureExtractor(grid, TimeBase(1, 10), 2.0, 20.0)
+            for k, picture in enumerate(pictures):
+                list(extractor.push(k, k, picture))
+            list(extractor.flush())
+
+        cv2.setNumThreads(1)
+        return _turns(repeats, analyse)[0] / len(pictures)
+
+    def _pictures(self) -> list[Any]:
+        """Thirty seconds of the footage at 10 frames/s and 360 × 240."""
+        grid = Grid.of(360, 240, 240)
+        with VideoReader(self._footage() / VIDEO) as reader:
+            frames = (frame for frame in reader.frames() if frame.frame_index % 3 == 0)
+            return [working_picture(f.luma, f.limited_range, 0, grid) for f, _ in zip(frames, range(300), strict=False)]
+
+    def features(self) -> Row:
+        """Features of pictures that are decoded already, one core."""
+        pictures = self._pictures()
+        flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+        def flow_alone() -> None:
+            for before, after in itertools.pairwise(pictures):
+                flow.calc(before, after, None)  # type: ignore[call-overload]  # as documented
+
+        own = self._feature_seconds(3)
+        base = _turns(3, flow_alone)[0] / len(pictures)
+        return Row(
+            "features", 1 / own, "frames/s", f"OpenCV's DIS flow, preset medium, alone, {1 / base:.0f} frames/s",
+            base / own, 120, 1 / own >= 120, "the target is for the value",
+        )  # fmt: skip
+
+    def _task(self) -> FitTask:
+        """A training as the params say, on the features of the footage."""
+        train_params, path = self.params.train, video_path(self._features() / "cells", CAMERA, VIDEO)
+        blocks = blocks_of(path, "", train_params.block_seconds, train_params.gap_seconds)
+        standard, place = standard_of(CellReader(), blocks), place_of(ROWS, self._columns(), 0, 1)
+        told = ("loss", "learning_rate", "epochs", "batches_per_epoch", "batch_windows", "cells_per_window")
+        told += ("memory_dropout", "gradient_clip", "patience", "seed", "threads")
+        return FitTask(
+            architecture={
+                "num_channels": len(MODELLED),
+                "num_horizons": 1,
+                "cell": self.params.model.cell,
+                "hidden_size": self.params.model.hidden_size,
+                "num_layers": self.params.model.num_layers,
+                "num_cameras": 1,
+                "with_scale": True,
+            },
+            fit=[(block, standard, place) for block in blocks[:-1]],
+            validation=[(blocks[-1], standard, place)],
+            initial=None,
+            seq_len=20,
+            burn_in=2,
+            horizons=[5],
+            **{name: getattr(train_params, name) for name in told},
+        )
+
+    def _columns(self) -> int:
+        return Grid.of(1280, 720, self.params.features.height).columns
+
+    def train_ray(self) -> Row:
+        """Epochs through Ray Train against the bare loop; start-up is the same in a short and a long run."""
+        task = self._task()
+        short, long = replace(task, epochs=1), replace(task, epochs=5)
+        seconds = _turns(
+            3,
+            lambda: ray_fit(short, "ray", 0, False),
+            lambda: ray_fit(long, "ray", 0, False),
+            lambda: fit(short, torch.device("cpu")),
+            lambda: fit(long, torch.device("cpu")),
+        )
+        own, base = (seconds[1] - seconds[0]) / 4, (seconds[3] - seconds[2]) / 4
+        return Row(
+            "train_ray", own, "s an epoch", f"the bare torch loop, {base:.2f}", base / own, 0.95, base / own >= 0.95
+        )
+
+    def train_gru(self) -> Row:
+        """Forward and backward of the network against torch's own GRU on sequences of the same shapes."""
+        task = self._task()
+        torch.set_num_threads(1)
+        sampler = WindowSampler(CellReader(), task.fit, task.seq_len, task.horizons, task.cells_per_window, 0.5, 0)
+        batch = next(iter(sampler.epoch(1, 1, task.batch_windows, 0, 1)))
+        own_net = _Loss(VideoRNN(**task.architecture), task.loss, task.burn_in)
+        gru = nn.GRU(batch.context.shape[2] + batch.place.shape[1], self.params.model.hidden_size, batch_first=True)
+        x = torch.cat([batch.context, batch.place[:, None].expand(-1, task.seq_len, -1)], -1)
+
+        def step() -> None:
+            total, weight = own_net(batch)
+            (total / weight).backward()
+
+        def bare() -> None:
+            gru(x)[0].sum().backward()
+
+        own, base = _turns(15, step, bare)
+        note = f"{x.shape[0]} sequences of {x.shape[1]} steps, {x.shape[2]} inputs"
+        return Row(
+            "train_gru",
+            own * 1e3,
+            "ms a step",
+            f"torch.nn.GRU, {base * 1e3:.1f} ms",
+            base / own,
+            0.5,
+            base / own >= 0.5,
+            note,
+        )
+
+    def score(self) -> Row:
+        """Scores of one video from its features, one core, reading and writing included."""
+        features, columns = self._features(), self._columns()
+        index = index_videos(self._footage(), self.params.index, "UTC", self._scratch / "sha256.json")
+        once = self.params.model_copy(update={"train": self.params.train.model_copy(update={"epochs": 1})})
+        training = extract_features(self._footage(), index, self.params.features, features)
+        train(features, training, once, self._scratch / "model")
+        torch.set_num_threads(1)
+        model = load_camera_model(camera_dir(self._scratch / "model", CAMERA))
+        cells, regions = (video_path(features / part, CAMERA, VIDEO) for part in ("cells", "regions"))
+        gru = nn.GRU(NEIGHBOURS * len(MODELLED) + 2, self.params.model.hidden_size, batch_first=True)
+        x = torch.zeros(ROWS * columns, 16, gru.input_size)
+
+        @torch.no_grad()
+        def bare() -> None:
+            for _ in range(1200 // 16):
+                gru(x)
+
+        own, base = _turns(
+            3, lambda: score_video(model, cells, regions, (1280, 720), self._scratch / "scores.parquet", "x"), bare
+        )
+        return Row(
+            "score", 120 / own, "× real time", f"torch.nn.GRU on the same cells, {120 / base:.0f} × real time",
+            base / own, 40, 120 / own >= 40, "the target is for the value",
+        )  # fmt: skip
+
+    def memory(self) -> Row:
+        """Peak memory of a worker of the stage features: half an hour of footage against a minute."""
+        minute, peaks = self._scratch / "minute.mp4", []
+        film(minute, 1280, 720, 30, 60, "medium")
+        for times in (1, 30):
+            videos, out = self._scratch / f"times{times}", self._scratch / f"times{times}-out"
+            (videos / CAMERA).mkdir(parents=True)
+            repeat(minute, videos / CAMERA / "a.mp4", times)
+            command = [sys.executable, "-m", "benchmarks.speed", "--extract", str(videos), str(out)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+            peaks.append(int(done.stdout.split()[-1]) / 1024)
+        short, long = peaks
+        ok = long <= 1.1 * short and long <= 700
+        against = f"the same for a minute, {short:.0f} MB"
+        return Row("memory", long, "MB", against, long / short, 1.1, ok, "and at most 700 MB")
+
+    def _project(self) -> Path:
+        """A clone of this repository at HEAD that has been through `dvc repro` with 200 short videos."""
+        project = self._scratch / "project"
+        if project.exists():
+            return project
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(project)], check=True)
+        for number in range(200):
+            night = "train" if number < 20 else "test"
+            film(
+                project / f"data/videos/{CAMERA}/{night}/{number:03d}.mp4",
+                160,
+                120,
+                10,
+                4,
+                "veryfast",
+                seed=number,
+            )
+        params = project / "params.yaml"
+        text = params.read_text(encoding="utf-8").replace("data/demo/", "data/").replace("epochs: 12", "epochs: 1")
+        params.write_text(text, encoding="utf-8")
+        print("making results of 200 videos", flush=True)
+        _dvc(project, "repro", "report")
+        return project
+
+    def dvc_nothing(self) -> Row:
+        """`dvc repro` with nothing to do on 200 videos against `dvc status`."""
+        project = self._project()
+        own, base = _turns(3, lambda: _dvc(project, "repro", "report"), lambda: _dvc(project, "status"))
+        return Row("dvc_nothing", own, "s", f"dvc status, {base:.2f} s", own / base, 2.5, own <= 2.5 * base)
+
+    def dvc_one_new(self) -> Row:
+        """`dvc repro` with one new video among 200, the model unchanged, against that video's own time."""
+        project, extra = self._project(), []
+        work = Path("data/videos") / CAMERA / "test"
+        source = self._scratch / "one" / CAMERA / "new.mp4"
+        for turn in range(3):
+            film(source, 160, 120, 10, 4, "veryfast", seed=1000 + turn)
+            start = time.perf_counter()
+            self._extract(self._scratch / "one", self._scratch / "one-out")
+            alone = time.perf_counter() - start
+            shutil.copyfile(source, project / work / f"new{turn}.mp4")
+            start = time.perf_counter()
+            _dvc(project, "repro", "report")
+            extra.append((time.perf_counter() - start, alone))
+        whole, alone = (statistics.median(column) for column in zip(*extra, strict=True))
+        against = f"decoding and features of that video alone, {alone:.1f} s"
+        return Row(
+            "dvc_one_new", whole, "s", against, whole / alone, 6, whole <= alone + 6, "at most so many seconds more"
+        )
+
+    def import_vidrnn(self) -> Row:
+        """`import vidrnn` against an empty Python."""
+        return self._start_up("import_vidrnn", [sys.executable, "-c", "import vidrnn"], 0.15)
+
+    def vidrnn_help(self) -> Row:
+        """`vidrnn --help` against an empty Python."""
+        return self._start_up("vidrnn_help", [str(Path(sys.executable).with_name("vidrnn")), "--help"], 0.4)
+
+    def _start_up(self, name: str, command: list[str], target: float) -> Row:
+        def run(arguments: list[str]) -> None:
+            subprocess.run(arguments, check=True, capture_output=True, cwd=self._scratch)
+
+        own, base = _turns(7, lambda: run(command), lambda: run([sys.executable, "-c", "pass"]))
+        against, ok = f"python -c pass, {base:.3f} s", own - base <= target
+        return Row(name, own, "s", against, own / base, target, ok, "at most so many seconds more")
+
+
+def _dvc(project: Path, *arguments: str) -> None:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(project),
+    }
+    command = [sys.executable, "-m", "dvc", *arguments]
+    subprocess.run(command, check=True, capture_output=True, cwd=project, env=environment)
+
+
+ROWS_OF_TABLE = {
+    name: getattr(Bench, name)
+    for name in (
+        "decode_and_features", "features", "train_ray", "train_gru", "score",
+        "memory", "dvc_nothing", "dvc_one_new", "import_vidrnn", "vidrnn_help",
+    )
+}  # fmt: skip
+
+
+def main(names: list[str], json_path: Path | None) -> bool:
+    """Measure, print the table as Markdown, write its rows; whether every target was reached."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="vidrnn-speed-") as scratch:
+        bench = Bench(Path(scratch))
+        for name in names:
+            rows.append(ROWS_OF_TABLE[name](bench))
+            print(f"{name}: {rows[-1].value:.3g} {rows[-1].unit}", flush=True)
+    print("\n| row | value | baseline | ratio | target | reached |\n|---|---|---|---|---|---|")
+    for row in rows:
+        target = f"{row.target:g}" + (f" ({row.note})" if row.note else "")
+        print(
+            f"| {row.name} | {row.value:.3g} {row.unit} | {row.baseline} | {row.ratio:.2f} | {target} "
+            f"| {'yes' if row.ok else 'no'} |"
+        )
+    if json_path is not None:
+        json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    return all(row.ok for row in rows)
+
+
+def _command(
+    rows: Annotated[list[str] | None, typer.Argument(metavar="[ROW]...", help="Which to measure.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Where to write the rows.")] = None,
+    extract: Annotated[tuple[Path, Path] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    if extract:  # what `memory` measures, in a process of its own
+        Bench(extract[1])._extract(*extract)
+        print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        return
+    unknown = set(rows or []) - set(ROWS_OF_TABLE)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not a row; there are {', '.join(ROWS_OF_TABLE)}")
+    if not main(rows or list(ROWS_OF_TABLE), json_path):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(_command)
