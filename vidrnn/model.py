@@ -28,7 +28,7 @@ class VideoRNN(nn.Module):
         hidden_size: H.
         num_layers: of recurrent cells, each reading the one below.
         num_cameras: size of the camera embedding; 1 has none.
-        with_scale: whether scales are learned (loss nll) or 1 (loss mse).
+        with_scale: whether scales are learned (loss nll) or 1 (any other loss).
     """
 
     def __init__(
@@ -109,8 +109,3 @@ def place_of(rows: int, columns: int, camera_index: int, num_cameras: int) -> Te
 def context_of(cells: Tensor) -> Tensor:
     """(T, C, rows, columns) to (rows · columns, T, 9 · C): each cell with its neighbours, zeros beyond the border."""
     return nn.functional.unfold(cells, 3, padding=1).permute(2, 0, 1)
-
-
-def negative_log_likelihood(mean: Tensor, scale: Tensor, target: Tensor) -> Tensor:
-    """Of a normal distribution, element by element, without the constant ½ log 2π. Any shape."""
-    return 0.5 * ((target - mean) / scale) ** 2 + torch.log(scale)
