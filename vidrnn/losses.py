@@ -66,7 +66,8 @@ def load_loss(name: str, file: str) -> Loss:
       weighed by the mask, Σ mask · cost / Σ mask, as all losses here. Another kind does in one process; several
       workers would not find what one finds, and `check_loss` refuses it.
 
-    The scale is 1, as with `mse`: a function of the user's own learns means alone.
+    The scale is 1, as with `mse`: a function of the user's own learns means alone. A change of `file` makes the stage
+    `train` run again; a change of other modules that it imports does not.
 
     Args:
         name: nll, mse, huber, or package.module:function.
