@@ -60,12 +60,12 @@ def lstm(cell, x, h, c):
 
 def mingru(cell, x, h):
     """Likewise."""
-    weight, bias = cell.gate_and_candidate.weight.tolist(), cell.gate_and_candidate.bias.tolist()
-    size, outputs = cell.hidden_size, []
+    gate_weight, gate_bias, weight, bias = (part.tolist() for part in cell.parameters())
+    outputs = []
     for step in x:
-        z = [sigmoid(value) for value in affine(weight[:size], bias[:size], step)]
-        candidate = affine(weight[size:], bias[size:], step)
-        h = [(1 - z[k]) * h[k] + z[k] * candidate[k] for k in range(size)]
+        z = [sigmoid(value) for value in affine(gate_weight, gate_bias, step)]
+        candidate = affine(weight, bias, step)
+        h = [(1 - z[k]) * h[k] + z[k] * candidate[k] for k in range(cell.hidden_size)]
         outputs.append(h)
     return outputs, (h,)
 
@@ -129,8 +129,8 @@ def test_a_long_scan_neither_overflows_nor_drifts(size):
 
 
 def recurrence_of(cell, x, start):
-    gate, candidate = cell.gate_and_candidate(x).chunk(2, -1)
-    return recurrence(1 - torch.sigmoid(gate), torch.sigmoid(gate) * candidate, start[0])
+    z = torch.sigmoid(cell.gate(x))
+    return recurrence(1 - z, z * cell.candidate(x), start[0])
 
 
 def article_cell(seed, inputs=3, hidden=2, reset_steps=5):

@@ -31,9 +31,9 @@ class GRUCell(nn.Module):
 class LSTMCell(nn.Module):
     """Long short-term memory with a forget gate (Gers et al. 2000), torch's own.
 
-        i, f, o = σ(W_i x_t + b_i + U_i h_{t−1} + d_i), likewise f and o
-        g = tanh(W_g x_t + b_g + U_g h_{t−1} + d_g)
-        c_t = f ⊙ c_{t−1} + i ⊙ g        h_t = o ⊙ tanh(c_t)
+        i_t = σ(W_i x_t + b_i + U_i h_{t−1} + d_i)        and so f_t and o_t, with weights of their own
+        g_t = tanh(W_g x_t + b_g + U_g h_{t−1} + d_g)
+        c_t = f_t ⊙ c_{t−1} + i_t ⊙ g_t        h_t = o_t ⊙ tanh(c_t)
 
     State: (2, B, hidden) of h and c.
     """
@@ -67,21 +67,21 @@ class MinGRUCell(nn.Module):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.gate_and_candidate = nn.Linear(input_size, 2 * hidden_size)  # of W_z and W_h
+        self.gate = nn.Linear(input_size, hidden_size)
+        self.candidate = nn.Linear(input_size, hidden_size)
 
     def initial_state(self, batch: int) -> Tensor:
         """Zeros, (1, batch, hidden)."""
-        return self.gate_and_candidate.bias.new_zeros(1, batch, self.hidden_size)
+        return self.gate.bias.new_zeros(1, batch, self.hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        gate, candidate = self.gate_and_candidate(x).chunk(2, -1)  # (B, T, hidden) each
-        z = torch.sigmoid(gate)
-        output: Tensor = _LinearRecurrence.apply(1 - z, z * candidate, state[0])  # type: ignore[no-untyped-call]
-        return output, output[None, :, -1]
+        z = torch.sigmoid(self.gate(x))  # (B, T, hidden)
+        output: Tensor = _LinearRecurrence.apply(1 - z, z * self.candidate(x), state[0])  # type: ignore[no-untyped-call]
+        return output, output[None, :, -1].clone()  # a view would keep the whole sequence in memory
 
 
 class _LinearRecurrence(torch.autograd.Function):
-    """h_t = a_t ⊙ h_{t−1} + b_t, differentiated by hand: half the time and memory of what autograd would record."""
+    """h_t = a_t ⊙ h_{t−1} + b_t, differentiated by hand: autograd would keep every round of the scan."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:
@@ -101,7 +101,9 @@ class _LinearRecurrence(torch.autograd.Function):
 
 
 def _scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """h_t = a_t ⊙ h_{t−1} + b_t for all t in 2 log₂ T rounds: the parallel prefix of Blelloch 1990, section 1.4.
+    """h_t = a_t ⊙ h_{t−1} + b_t for all t in 2 log₂ T rounds: the parallel prefix of Blelloch 1990.
+
+    "Prefix sums and their applications" (CMU-CS-90-190), sections 1.2 and 1.4.
 
     Two steps in a row are one step of the same kind, h_{t+1} = a_{t+1} a_t h_{t−1} + (a_{t+1} b_t + b_{t+1}). So the
     h after every pair of steps is a scan of half the length, and each h between follows from the one before it.
