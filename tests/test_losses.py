@@ -1,5 +1,6 @@
 """The losses against scipy and plain loops, a user's own function from its file, and DVC's view of that file."""
 
+import json
 import math
 import re
 import subprocess
@@ -15,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 from scipy.stats import norm
-from synthetic import small_task
+from synthetic import Footage, small_params, small_task, walking
 
+from vidrnn.cards import load_card
 from vidrnn.errors import ParamsError
 from vidrnn.fit import fit
 from vidrnn.losses import HUBER_DELTA, check_loss, load_loss
+from vidrnn.train import train
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,6 +194,22 @@ def test_training_with_a_function_of_the_users_own_is_training_with_that_loss(tm
     other = fit(replace(task, loss="huber"), CPU)
     assert mine.history == theirs.history != other.history
     assert all(torch.equal(mine.weights[name], tensor) for name, tensor in theirs.weights.items())
+
+
+def test_params_name_a_loss_by_a_path_from_the_workspace(tmp_path, monkeypatch):
+    footage = Footage(tmp_path)
+    for k in range(3):
+        footage.add(f"gate/{k}.mp4", walking(70, 4, k))
+    write(tmp_path / "mine/own_robust.py", *own_loss(ABSOLUTE))
+    chosen = {"loss": "own_robust:loss", "loss_file": "mine/own_robust.py"}
+    good, gone = (small_params(train={**chosen, "loss_file": f"mine/{name}.py"}) for name in ("own_robust", "gone"))
+    monkeypatch.chdir(tmp_path)
+    train(footage.features, footage.training, good, tmp_path / "out")
+    card = load_card(tmp_path / "out/gate")
+    assert card["params"]["train"] | chosen == card["params"]["train"] and not card["architecture"]["with_scale"]
+    assert str(tmp_path) not in json.dumps(card)  # the same bytes in another folder
+    with pytest.raises(ParamsError, match=r"`train\.loss_file` \S*mine/gone\.py cannot be the module own_robust"):
+        train(footage.features, footage.training, gone, tmp_path / "out")
 
 
 def test_a_change_of_the_users_file_makes_train_stale(tmp_path):

@@ -167,7 +167,7 @@ def test_a_killed_worker_changes_nothing(long_task, undisturbed, tmp_path):
     run, log = start(tmp_path, "killed:2"), tmp_path / "log"
     try:
         until(lambda: list(tmp_path.glob(".vidrnn-*/*/checkpoint_*/state.json")), run, log)
-        until(lambda: "epoch 3 of 10" in log.read_text(), run, log)
+        until(lambda: "epoch 5 of 10" in log.read_text(), run, log)
         workers = [pid for pid, command in processes_of(run.pid).items() if command.startswith("ray::RayTrainWorker")]
         assert len(workers) == 2
         os.kill(max(workers), signal.SIGKILL)

@@ -60,8 +60,8 @@ def load_loss(name: str, file: str) -> Loss:
     - prediction: (N, T, K, C), what the network expects: N sequences (cells of the picture), T steps, K horizons, C
       channels, in standard deviations from the mean of the camera's active cells. Only it carries a gradient.
     - target: (N, T, K, C), what came, in the same units. Steps of the burn-in are left out of all three.
-    - mask: (N, T, K, 1), how much each target counts: 1 where something is there to be predicted, little elsewhere,
-      above 0. It broadcasts over the channels.
+    - mask: (N, T, K, 1), how much each target counts: 1 where something is there to be predicted, little elsewhere, in
+      (0, 1]. It broadcasts over the channels.
     - scalar: a tensor of no dimensions, made from prediction by torch, so that it can be differentiated: a mean
       weighed by the mask, Σ mask · cost / Σ mask, as all losses here. Another kind does in one process; several
       workers would not find what one finds, and `check_loss` refuses it.
@@ -79,7 +79,7 @@ def load_loss(name: str, file: str) -> Loss:
     """
     if name == "nll":
         return nll
-    function = _OF_PREDICTION.get(name) or _imported(name, Path(file))
+    function = _OF_PREDICTION.get(name) or _imported(name, Path(file).absolute())
     return lambda mean, scale, target, mask: function(mean, target, mask)
 
 
@@ -87,9 +87,7 @@ def _imported(name: str, file: Path) -> Callable[[Tensor, Tensor, Tensor], Tenso
     module_name, function_name = name.split(":")
     inner = Path(*module_name.split("."))
     endings = [inner.with_suffix(".py"), inner / "__init__.py"]
-    roots = [
-        file.absolute().parents[len(end.parts) - 1] for end in endings if file.parts[-len(end.parts) :] == end.parts
-    ]
+    roots = [file.parents[len(end.parts) - 1] for end in endings if file.parts[-len(end.parts) :] == end.parts]
     if not roots:
         raise ParamsError(
             f"params.yaml: `train.loss_file` {file} cannot be the module {module_name} of `train.loss`; expected a "
@@ -173,6 +171,6 @@ def check_loss(loss: Loss, name: str, mean: Tensor, scale: Tensor, target: Tenso
 def _told(error: BaseException, file: Path | None = None) -> str:
     """An error of the user's code in a few words: its kind, its message, and the line of code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if file is None or Path(frame.filename) == file.absolute()] or frames[-1:]
+    own = [frame for frame in frames if file is None or Path(frame.filename) == file] or frames[-1:]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
