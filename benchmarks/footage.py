@@ -5,16 +5,16 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vidrnn.encode import VideoWriter
 
 _WALKERS = 12
+_Place = npt.NDArray[np.float64]  # y and x, or along them
 
 
-def film(
-    path: Path, width: int, height: int, frame_rate: int, seconds: int, *, crf: int = 23, preset: str, seed: int = 0
-) -> None:
-    """H.264 of a textured place that textured patches cross, with sensor noise."""
+def film(path: Path, width: int, height: int, frame_rate: int, seconds: int, preset: str, seed: int = 0) -> None:
+    """H.264 at CRF 23 of a textured place that textured patches cross, with sensor noise."""
     rng = np.random.default_rng(seed)
     place = cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), height / 120)
     place = 110 + 60 * place / np.abs(place).max()
@@ -31,7 +31,7 @@ def film(
             writer.write(np.clip(picture, 0, 255).astype(np.uint8))
 
 
-def _walker(rng: np.random.Generator, width: int, height: int) -> Walker:
+def _walker(rng: np.random.Generator, width: int, height: int) -> tuple[npt.NDArray[np.float32], _Place, _Place]:
     """A patch of a person's size, where it starts, and its velocity in pixels a second."""
     h, w = int(height * rng.uniform(0.12, 0.22)), int(height * rng.uniform(0.04, 0.08))
     patch = cv2.GaussianBlur(rng.uniform(0, 255, (h, w)).astype(np.float32), (0, 0), 2)

@@ -166,6 +166,7 @@ def small_task(root):
         seq_len=8,
         burn_in=2,
         horizons=[1, 3],
+        loss_file="vidrnn/losses.py",
         loss="nll",
         learning_rate=0.01,
         epochs=4,

@@ -1,15 +1,12 @@
-import math
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import context_of
-from scipy.stats import norm
 
 from vidrnn.cells import CELLS
-from vidrnn.model import BOUND, SCALE_FLOOR, VideoRNN, negative_log_likelihood, place_of
+from vidrnn.model import BOUND, SCALE_FLOOR, VideoRNN, place_of
 
 torch.set_num_threads(1)
 
@@ -47,7 +44,7 @@ def test_means_are_bounded_and_scales_have_a_floor(seed, size):
             parameter *= size
         mean, scale = net.predict(torch.randn(2, 3, 4), torch.randn(2, 2))
     assert (mean.abs() <= BOUND).all() and (scale >= SCALE_FLOOR).all()
-    assert torch.isfinite(scale).all() and torch.isfinite(negative_log_likelihood(mean, scale, mean + 100)).all()
+    assert torch.isfinite(mean).all() and torch.isfinite(scale).all()
 
 
 def test_without_a_learned_scale_it_is_1():
@@ -55,12 +52,6 @@ def test_without_a_learned_scale_it_is_1():
     assert net.output[-1].out_features == 2 * 3
     _, scale = net.predict(torch.randn(2, 3, 4), torch.randn(2, 2))
     assert torch.equal(scale, torch.ones(2, 3, 2, 3))
-
-
-@given(st.floats(-6, 6), st.floats(0.3, 20), st.floats(-6, 12))
-def test_the_likelihood_is_that_of_scipy(mean, scale, target):
-    mine = negative_log_likelihood(*(torch.tensor(value, dtype=torch.float64) for value in (mean, scale, target)))
-    assert math.isclose(mine.item() + 0.5 * math.log(2 * math.pi), -norm.logpdf(target, mean, scale), abs_tol=1e-9)
 
 
 @pytest.mark.parametrize("name", CELLS)

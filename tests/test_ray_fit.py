@@ -1,9 +1,13 @@
 import os
 import pickle
+import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -68,59 +72,125 @@ def test_a_gpu_that_is_not_wanted_is_not_used():
 
 
 WORKERS = """
-import pickle
+import pickle, sys
 from vidrnn.errors import VidrnnError
 from vidrnn.ray_fit import ray_fit
-for name, workers in (("good", 2), ("bad", 1)):
+for argument in sys.argv[1:]:
+    name, workers = argument.split(":")
     try:
-        result = ray_fit(pickle.load(open(name, "rb")), "train gate", workers, False)
+        result = ray_fit(pickle.load(open(name, "rb")), "train gate", int(workers), False)
     except VidrnnError as error:
         result = error
     pickle.dump(result, open(name + ".out", "wb"))
 """
 
 
+def start(folder, *runs):
+    """Runs of `ray_fit`, `<file of the task>:<workers>`, in turn, in a process, a session and a folder of their own."""
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKERS, *runs],
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder), "RAY_TMPDIR": gettempdir()},  # paths of sockets must be short
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def left_behind(run):
+    """Processes that outlive a run by more than a moment; Ray ends its own one after the other."""
+    deadline = time.monotonic() + 20
+    while (left := processes_of(run.pid)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
 def processes_of(session):
-    """Command lines of the processes of a session that are still there."""
-    found = []
+    """Command lines of the processes of a session that are still there, by process id."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[3]) == session and fields[0] != "Z":
-                found.append((stat.parent / "cmdline").read_text())
+                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_text()
         except OSError:
             continue
     return found
 
 
+@pytest.fixture(scope="module")
+def long_task(task):
+    return replace(task, epochs=10, patience=10)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task, long_task, tmp_path_factory):
+    """A training on two workers, then one that fails on its worker: the folder, and what the process left behind."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "good").write_bytes(pickle.dumps(long_task))
+    (folder / "bad").write_bytes(pickle.dumps(replace(task, seq_len=1000)))
+    run = start(folder, "good:2", "bad:1")
+    assert run.wait(240) == 0, (folder / "log").read_text()[-3000:]
+    return folder, left_behind(run)
+
+
 @pytest.mark.slow
-def test_two_workers_find_what_one_process_finds(task, tmp_path):
-    """In a process of its own, in a folder of its own; a second task fails on its worker."""
-    task = replace(task, epochs=2)
-    (tmp_path / "good").write_bytes(pickle.dumps(task))
-    (tmp_path / "bad").write_bytes(pickle.dumps(replace(task, seq_len=1000)))
-    log = tmp_path / "log"
-    with log.open("w") as out:
-        run = subprocess.Popen(
-            [sys.executable, "-c", WORKERS],
-            cwd=tmp_path,
-            env={**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        assert run.wait(240) == 0, log.read_text()[-3000:]
-    result = pickle.loads((tmp_path / "good.out").read_bytes())
-    alone = fit(task, CPU)
-    assert result.best_epoch == alone.best_epoch and len(result.history) == 2
+def test_two_workers_find_what_one_process_finds(long_task, undisturbed):
+    folder, left = undisturbed
+    result, alone = pickle.loads((folder / "good.out").read_bytes()), fit(long_task, CPU)
+    assert result.best_epoch == alone.best_epoch and len(result.history) == 10
     for mine, theirs in zip(result.history, alone.history, strict=True):
         assert mine == pytest.approx(theirs, abs=1e-5)
     for name, tensor in alone.weights.items():
         np.testing.assert_allclose(result.weights[name], tensor, atol=1e-5)
-    moved = [fit(replace(task, epochs=1, learning_rate=1e-9), CPU).weights[n] - t for n, t in alone.weights.items()]
-    assert max(part.abs().max() for part in moved) > 1e-3
+    start = fit(replace(long_task, epochs=1, learning_rate=1e-9), CPU).weights
+    assert max((start[name] - tensor).abs().max() for name, tensor in alone.weights.items()) > 1e-3
+    assert not left and not list(folder.glob(".vidrnn-*"))
 
-    error = pickle.loads((tmp_path / "bad.out").read_bytes())
+
+@pytest.mark.slow
+def test_what_is_printed_with_workers_is_what_is_printed_without(undisturbed):
+    folder, _ = undisturbed
+    error = pickle.loads((folder / "bad.out").read_bytes())
     assert isinstance(error, FootageError) and str(error).startswith("no stretch of ordinary footage")
-    assert "Traceback" not in log.read_text()
-    assert not processes_of(run.pid)
+    log = (folder / "log").read_text()
+    assert log.count("train gate: epoch") == 10, log
+    for noise in ("FootageError", "Failed to query", "Reporting", "Token", "process group", "Checkpoint"):
+        assert noise not in log
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_nothing(long_task, undisturbed, tmp_path):
+    """kill -9 in mid-training: all start again from the last epoch that Ray knew of, and end with the same bytes."""
+    (tmp_path / "killed").write_bytes(pickle.dumps(long_task))
+    run, log = start(tmp_path, "killed:2"), tmp_path / "log"
+    try:
+        until(lambda: list(tmp_path.glob(".vidrnn-*/*/checkpoint_*/state.json")), run, log)
+        until(lambda: "epoch 5 of 10" in log.read_text(), run, log)
+        workers = [pid for pid, command in processes_of(run.pid).items() if command.startswith("ray::RayTrainWorker")]
+        assert len(workers) == 2
+        os.kill(max(workers), signal.SIGKILL)
+        assert run.wait(240) == 0, log.read_text()[-3000:]
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    epochs = [int(epoch) for epoch in re.findall(r"epoch (\d+) of 10", log.read_text())]
+    again = next(k for k in range(1, len(epochs)) if epochs[k] <= epochs[k - 1])
+    last, first = epochs[again - 1], epochs[again]
+    assert epochs == [*range(1, last + 1), *range(first, 11)]
+    assert 1 < first <= last < 10  # neither from the start, nor after the end
+    result, expected = (
+        pickle.loads(path.read_bytes()) for path in (tmp_path / "killed.out", undisturbed[0] / "good.out")
+    )
+    assert tensor_bytes(result.weights) == tensor_bytes(expected.weights)
+    assert (result.history, result.best_epoch) == (expected.history, expected.best_epoch)
+    assert not list(tmp_path.glob(".vidrnn-*")) and not left_behind(run)
+
+
+def until(condition, run, log):
+    """Wait for it while the process lives."""
+    deadline = time.monotonic() + 180
+    while not condition():
+        assert run.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.05)

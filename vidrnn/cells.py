@@ -4,8 +4,11 @@ x is (B, T, in), output (B, T, hidden); the state is an argument and a result, n
 `initial_state(B)` is what a new video starts from. Running a sequence whole, in chunks, or step by step gives the same.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class GRUCell(nn.Module):
@@ -23,6 +26,107 @@ class GRUCell(nn.Module):
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         output, state = self.gru(x, state)
         return output, state
+
+
+class LSTMCell(nn.Module):
+    """Long short-term memory with a forget gate (Gers et al. 2000), torch's own.
+
+        i_t = σ(W_i x_t + b_i + U_i h_{t−1} + d_i)        and so f_t and o_t, with weights of their own
+        g_t = tanh(W_g x_t + b_g + U_g h_{t−1} + d_g)
+        c_t = f_t ⊙ c_{t−1} + i_t ⊙ g_t        h_t = o_t ⊙ tanh(c_t)
+
+    State: (2, B, hidden) of h and c.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.lstm = nn.LSTM(input_size, hidden_size, batch_first=True)
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Zeros, (2, batch, hidden)."""
+        return next(self.parameters()).new_zeros(2, batch, self.hidden_size)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        output, (h, c) = self.lstm(x, (state[:1], state[1:]))
+        return output, torch.cat([h, c])
+
+
+class MinGRUCell(nn.Module):
+    """The minimal gated recurrent unit of Feng et al. 2024 (arXiv 2410.01201, section 3.1).
+
+        z_t = σ(W_z x_t + b_z)        h̃_t = W_h x_t + b_h        h_t = (1 − z_t) ⊙ h_{t−1} + z_t ⊙ h̃_t
+
+    Neither z nor h̃ reads h, so that h is a linear recurrence and all steps are found at once, by a scan. It runs on h
+    itself, not on logarithms as in the article's appendix: 0 ≤ 1 − z ≤ 1, so nothing can overflow however long the
+    sequence, h may be negative, and the empty state is 0 as in the other cells.
+
+    State: (1, B, hidden) of h.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.gate = nn.Linear(input_size, hidden_size)
+        self.candidate = nn.Linear(input_size, hidden_size)
+
+    def initial_state(self, batch: int) -> Tensor:
+        """Zeros, (1, batch, hidden)."""
+        return self.gate.bias.new_zeros(1, batch, self.hidden_size)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.sigmoid(self.gate(x))  # (B, T, hidden)
+        output: Tensor = _LinearRecurrence.apply(1 - z, z * self.candidate(x), state[0])  # type: ignore[no-untyped-call]
+        return output, output[None, :, -1].clone()  # a view would keep the whole sequence in memory
+
+
+class _LinearRecurrence(torch.autograd.Function):
+    """h_t = a_t ⊙ h_{t−1} + b_t, differentiated by hand: autograd would keep every round of the scan."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+        h = _scan(a, b, start)
+        ctx.save_for_backward(a, h, start)
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, h, start = ctx.saved_tensors
+        # h_t acts on the loss by itself and through h_{t+1}: the same recurrence, from the last step to the first.
+        later = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], 1)
+        total = _scan(later.flip(1), grad.flip(1), torch.zeros_like(start)).flip(1)  # dL/dh_t
+        before = torch.cat([start[:, None], h[:, :-1]], 1)
+        return total * before, total, total[:, 0] * a[:, 0]
+
+
+def _scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
+    """h_t = a_t ⊙ h_{t−1} + b_t for all t in 2 log₂ T rounds: the parallel prefix of Blelloch 1990.
+
+    "Prefix sums and their applications" (CMU-CS-90-190), sections 1.2 and 1.4.
+
+    Two steps in a row are one step of the same kind, h_{t+1} = a_{t+1} a_t h_{t−1} + (a_{t+1} b_t + b_{t+1}). So the
+    h after every pair of steps is a scan of half the length, and each h between follows from the one before it.
+
+    Args:
+        a: (B, T, hidden).
+        b: (B, T, hidden).
+        start: (B, hidden), h before the first step.
+
+    Returns:
+        (B, T, hidden).
+    """
+    steps = a.shape[1]
+    if steps == 1:
+        return torch.addcmul(b, a, start[:, None])
+    pairs = steps // 2
+    first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+    after = _scan(a[:, second] * a[:, first], torch.addcmul(b[:, second], a[:, second], b[:, first]), start)
+    before = torch.cat([start[:, None], after[:, : steps - pairs - 1]], 1)
+    h = torch.empty_like(b, memory_format=torch.contiguous_format)
+    h[:, second] = after
+    h[:, ::2] = torch.addcmul(b[:, ::2], a[:, ::2], before)
+    return h
 
 
 class ArticleCell(nn.Module):
@@ -90,4 +194,14 @@ class ArticleCell(nn.Module):
         return self.read_out(torch.stack(outputs, 1)), torch.stack([s, z, y, read, steps])
 
 
-CELLS: dict[str, type[GRUCell] | type[ArticleCell]] = {"gru": GRUCell, "article": ArticleCell}
+Cell = GRUCell | LSTMCell | MinGRUCell | ArticleCell
+CELLS: dict[str, type[Cell]] = {"gru": GRUCell, "lstm": LSTMCell, "mingru": MinGRUCell, "article": ArticleCell}
+
+
+def step_by_step(cell: Cell, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """`cell(x, state)`, but a call a step: what a whole sequence must agree with, and is timed against."""
+    outputs = []
+    for t in range(x.shape[1]):
+        output, state = cell(x[:, t : t + 1], state)
+        outputs.append(output)
+    return torch.cat(outputs, 1), state

@@ -6,9 +6,10 @@ in which order depends on the seed alone, so that equal params give equal bytes 
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from vidrnn.checkpoint import load_into
 from vidrnn.errors import FootageError
-from vidrnn.model import VideoRNN, negative_log_likelihood
+from vidrnn.losses import Loss, check_loss, load_loss
+from vidrnn.model import VideoRNN
 from vidrnn.windows import Batch, Block, CellReader, Standard, WindowSampler
 
 _VALIDATION_BATCHES = 8
@@ -33,6 +35,7 @@ class FitTask:
         initial: weights to start from; None draws them.
         seq_len, burn_in: T, and leading steps without loss.
         horizons: numbers of steps ahead.
+        loss_file: as in `params.TrainParams`, absolute, since a worker may run in another folder.
         loss, learning_rate, epochs, batches_per_epoch, batch_windows, cells_per_window, memory_dropout,
             gradient_clip, patience, seed, threads: as in `params.TrainParams`.
     """
@@ -44,6 +47,7 @@ class FitTask:
     seq_len: int
     burn_in: int
     horizons: list[int]
+    loss_file: str
     loss: str
     learning_rate: float
     epochs: int
@@ -72,13 +76,29 @@ class FitResult:
     best_epoch: int
 
 
+@dataclass(frozen=True)
+class FitState:
+    """Where training stands after an epoch: all that the epochs to come depend on, on the CPU.
+
+    Attributes:
+        weights: after the last epoch of the history.
+        optimizer: Adam's running means and number of steps, by `<index of the parameter>.<their name in torch>`.
+        best: the result, were this the last epoch.
+    """
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    best: FitResult
+
+
 def fit(
     task: FitTask,
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
     prepare: Callable[[nn.Module], nn.Module] = lambda net: net,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    on_epoch: Callable[[FitState], None] = lambda state: None,
+    resume: FitState | None = None,
 ) -> FitResult:
     """Fit with Adam, a cosine-decayed learning rate, gradient clipping and early stopping.
 
@@ -87,18 +107,24 @@ def fit(
         device: where.
         rank, world_size: this worker's share of every batch.
         prepare: wraps the network for several workers (DistributedDataParallel).
-        on_epoch: told each row of the history, on every worker equally often.
+        on_epoch: told of each epoch that ends, on every worker equally often.
+        resume: where to go on; the result is that of an undisturbed run, to the byte.
 
     Raises:
         FootageError: no block is long enough for one window, or the loss is no longer finite.
+        ParamsError: the loss cannot be used.
+        CheckpointError: the weights to start from are those of another network.
     """
     torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
+    loss_function = load_loss(task.loss, task.loss_file)
     net = VideoRNN(**task.architecture)
     if task.initial is not None:
         load_into(net, task.initial, "train.init_from: it", "give `model` the values it was trained with, or null here")
+    if resume is not None:
+        net.load_state_dict(resume.weights)
     net.to(device)
-    trained = prepare(_Loss(net, task.loss, task.burn_in).to(device))
+    judge = _Judge(net, loss_function, task.burn_in)
     reader = CellReader()
     sampler = _sampler(reader, task.fit, task, task.seed, task.memory_dropout)
     # Half of the validation sequences remember and half do not, whatever the dropout: both answers are wanted.
@@ -109,61 +135,74 @@ def fit(
             "expected longer files, or a smaller train.seq_seconds or model.horizons_seconds"
         )
     judged = list(held_out.epoch(0, _VALIDATION_BATCHES, task.batch_windows, 0, 1))
+    if ":" in task.loss:  # the user's own
+        with torch.no_grad():
+            parts = judge.targets(_to(judged[0], device))
+        check_loss(loss_function, task.loss, *parts, world_size > 1)
+    trained = prepare(judge)
     optimizer = torch.optim.Adam(net.parameters(), task.learning_rate)
-    steps = task.epochs * task.batches_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    best, best_epoch, best_weights = math.inf, 0, _weights_of(net)
-    history: list[dict[str, float]] = []
-    for epoch in range(1, task.epochs + 1):
-        losses = []
-        rate = float(schedule.get_last_lr()[0])
+    if resume is not None:
+        _restore(optimizer, resume.optimizer)
+    best = FitResult(_cpu(net.state_dict()), [], 0) if resume is None else resume.best
+    while (epoch := len(best.history) + 1) <= task.epochs and epoch - best.best_epoch <= task.patience:
+        losses, rates = [], _learning_rates(task, epoch)
         batches = sampler.epoch(epoch, task.batches_per_epoch, task.batch_windows, rank, world_size)
-        for batch in _read_ahead(batches):
+        for rate, batch in zip(rates, _read_ahead(batches), strict=True):
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
-            total, weight = trained(_to(batch, device))
-            # Gradients are averaged over workers: with the mean weight below each share, they are those of the batch.
-            loss = total / _worker_mean(weight, world_size)
+            value, weight = trained(_to(batch, device))
+            # Gradients are averaged over workers: with each share weighed like this, they are those of the batch.
+            loss = value * (weight / _worker_mean(weight, world_size))
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), task.gradient_clip)
             optimizer.step()
-            schedule.step()
             losses.append(loss.detach())
         row = {
             "epoch": float(epoch),
             "train": float(_worker_mean(torch.stack(losses).mean(), world_size)),
-            "validation": _validate(net, task, judged, device),
-            "learning_rate": rate,
+            "validation": _validate(judge, judged, device),
+            "learning_rate": rates[0],
         }
         if not math.isfinite(row["train"]) or not math.isfinite(row["validation"]):
             raise FootageError(
                 f"the loss was no longer a number after epoch {epoch}; expected a smaller train.learning_rate "
                 f"than {task.learning_rate}"
             )
-        history.append(row)
-        on_epoch(row)
-        if row["validation"] < best:
-            best, best_epoch, best_weights = row["validation"], epoch, _weights_of(net)
-        elif epoch - best_epoch >= task.patience:
-            break
-    return FitResult(best_weights, history, best_epoch)
+        weights, history = _cpu(net.state_dict()), [*best.history, row]
+        if all(row["validation"] < earlier["validation"] for earlier in best.history):
+            best = FitResult(weights, history, epoch)
+        else:
+            best = replace(best, history=history)
+        on_epoch(FitState(weights, _cpu(_flat(optimizer)), best))
+    return best
 
 
-class _Loss(nn.Module):
+class _Judge(nn.Module):
     """The network with its loss, as one forward pass, so that several workers can synchronise its gradients."""
 
-    def __init__(self, net: VideoRNN, loss: str, burn_in: int) -> None:
+    def __init__(self, net: VideoRNN, loss: Loss, burn_in: int) -> None:
         super().__init__()
         self.net, self.loss, self.burn_in = net, loss, burn_in
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The weighted sum of losses, and the sum of weights."""
+        """The loss, and the sum of its mask."""
+        mean, scale, target, mask = self.targets(batch)
+        return self.loss(mean, scale, target, mask), mask.sum()
+
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean, scale and target, (N, T − burn-in, K, C) each, and mask, (N, T − burn-in, K, 1)."""
         memory, _ = self.net(batch.context, batch.place, self.net.initial_state(len(batch.place)))  # (N, T, H)
         memory = memory * batch.remembers[:, None, None]
         mean, scale = self.net.predict(memory, batch.place)  # (N, T, K, C)
-        each = negative_log_likelihood(mean, scale, batch.target) if self.loss == "nll" else (batch.target - mean) ** 2
-        weight = batch.weight[:, self.burn_in :]  # (N, T, K)
-        return (each.mean(-1)[:, self.burn_in :] * weight).sum(), weight.sum()
+        after = slice(self.burn_in, None)
+        return mean[:, after], scale[:, after], batch.target[:, after], batch.weight[:, after, :, None]
+
+
+def _learning_rates(task: FitTask, epoch: int) -> list[float]:
+    """Of every batch of an epoch: half a cosine from `learning_rate` down to 0 over all of training."""
+    first, steps = (epoch - 1) * task.batches_per_epoch, task.epochs * task.batches_per_epoch
+    turns = [(first + batch) / steps for batch in range(task.batches_per_epoch)]
+    return [task.learning_rate * 0.5 * (1 + math.cos(math.pi * turn)) for turn in turns]
 
 
 def _read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -191,15 +230,12 @@ def _sampler(
 
 
 @torch.no_grad()
-def _validate(net: VideoRNN, task: FitTask, judged: list[Batch], device: torch.device) -> float:
+def _validate(judge: _Judge, judged: list[Batch], device: torch.device) -> float:
     """The loss on batches that are the same every time, and on every worker."""
-    net.eval()
-    judge = _Loss(net, task.loss, task.burn_in)
     total = weight = 0.0
     for batch in judged:
-        part, part_weight = judge(_to(batch, device))
-        total, weight = total + part.item(), weight + part_weight.item()
-    net.train()
+        part, part_weight = (tensor.item() for tensor in judge(_to(batch, device)))
+        total, weight = total + part * part_weight, weight + part_weight
     return total / weight
 
 
@@ -207,20 +243,34 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return Batch(**{name: getattr(batch, name).to(device) for name in Batch.__dataclass_fields__})
 
 
-def _weights_of(net: VideoRNN) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+def _cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": tensor for index, own in state.items() for name, tensor in own.items()}
+
+
+def _restore(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in flat.items():
+        index, _, name = key.partition(".")
+        state[int(index)][name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 class EpochPrinter:
     """Prints a line an epoch: where training stands, and how long it may still take."""
 
     def __init__(self, title: str, epochs: int) -> None:
-        self._title, self._epochs, self._start = title, epochs, time.monotonic()
+        self._title, self._epochs, self._start, self._done = title, epochs, time.monotonic(), 0
 
     def __call__(self, row: dict[str, float]) -> None:
         """Print the row of the history that just came."""
         epoch = int(row["epoch"])
-        left = (time.monotonic() - self._start) / epoch * (self._epochs - epoch)
+        self._done += 1  # here: training may have resumed
+        left = (time.monotonic() - self._start) / self._done * (self._epochs - epoch)
         print(
             f"{self._title}: epoch {epoch} of {self._epochs}  loss {row['train']:.4f}  "
             f"validation {row['validation']:.4f}  ({left:.0f} s left)",

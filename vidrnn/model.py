@@ -28,7 +28,7 @@ class VideoRNN(nn.Module):
         hidden_size: H.
         num_layers: of recurrent cells, each reading the one below.
         num_cameras: size of the camera embedding; 1 has none.
-        with_scale: whether scales are learned (loss nll) or 1 (loss mse).
+        with_scale: whether scales are learned (loss nll) or 1 (any other loss).
     """
 
     def __init__(
@@ -125,8 +125,3 @@ def place_of(rows: int, columns: int, camera_index: int, num_cameras: int) -> Te
         return place
     camera = nn.functional.one_hot(torch.tensor(camera_index), num_cameras).to(place.dtype)
     return torch.cat([place, camera.expand(len(place), -1)], -1)
-
-
-def negative_log_likelihood(mean: Tensor, scale: Tensor, target: Tensor) -> Tensor:
-    """Of a normal distribution, element by element, without the constant ½ log 2π. Any shape."""
-    return 0.5 * ((target - mean) / scale) ** 2 + torch.log(scale)

@@ -50,6 +50,12 @@ def _in_cells(height: int) -> int:
     return height
 
 
+def _loss(name: str) -> str:
+    if name not in {"nll", "mse", "huber"} and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name):
+        raise ValueError("must be nll, mse, huber or package.module:function")
+    return name
+
+
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -103,7 +109,7 @@ class FeaturesParams(_Section):
 class ModelParams(_Section):
     """The shape of the network. Horizons in seconds, each longer than the one before."""
 
-    cell: Literal["gru", "article"]
+    cell: Literal["gru", "lstm", "mingru", "article"]
     hidden_size: Count
     num_layers: Count
     horizons_seconds: Annotated[tuple[Positive, ...], BeforeValidator(_frozen), Field(min_length=1)]
@@ -120,7 +126,8 @@ class TrainParams(_Section):
 
     scope: Literal["camera", "all"]
     seed: Seed
-    loss: Literal["nll", "mse"]
+    loss: Annotated[str, AfterValidator(_loss)]
+    loss_file: Annotated[str, Field(min_length=1)]
     learning_rate: Positive
     epochs: Count
     batches_per_epoch: Count

@@ -178,6 +178,7 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
         seq_len=_seq_len(params, step),
         burn_in=round(train.burn_in_seconds / step),
         horizons=_horizons(params, step),
+        loss_file=str(Path(train.loss_file).absolute()),
         **train.model_dump(
             include={
                 "loss",
