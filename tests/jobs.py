@@ -33,8 +33,10 @@ def misbehave(job: str) -> str:
 
 
 def be_killed(mark: str) -> str:
-    """Die as the kernel kills for want of memory: whenever another runs beside this one, or always."""
-    if mark == "always" or (mark.endswith("once") and not Path(mark).exists()):
+    """Die as the kernel kills for want of memory: always, or at the first of several times, which leaves a file."""
+    if mark == "always":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mark.endswith("once") and not Path(mark).exists():
         Path(mark).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return mark

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -122,7 +123,10 @@ class VideoReader:
         assert isinstance(stream, VideoStream)
         if not stream.time_base:
             raise DecodeError("holds a video stream without a time base")
-        width, height = stream.codec_context.width, stream.codec_context.height
+        context: VideoCodecContext | None = stream.codec_context
+        if context is None:
+            raise DecodeError("holds video of a codec that FFmpeg does not know")
+        width, height = context.width, context.height
         if width * height > _MAX_PIXELS:
             raise DecodeError(f"holds pictures of {width} x {height}, more than {_MAX_PIXELS} pixels")
         return stream
