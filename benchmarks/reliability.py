@@ -142,7 +142,8 @@ def run_stages(videos: Path, root: Path, params: Params) -> dict[str, dict[str, 
     decoded = read_table(root / "features/decoded.parquet", SCHEMAS["decoded"]).to_pylist()
     rows = {row["video_id"]: row for row in index.to_pylist()}
     for row in decoded:
-        rows[row["video_id"]] = rows[row["video_id"]] | row
+        known = rows[row["video_id"]]
+        rows[row["video_id"]] = known | row | {"message": "; ".join(filter(None, [known["message"], row["message"]]))}
     return rows
 
 

@@ -123,12 +123,9 @@ class VideoReader:
         assert isinstance(stream, VideoStream)
         if not stream.time_base:
             raise DecodeError("holds a video stream without a time base")
-        context: VideoCodecContext | None = stream.codec_context
-        if context is None:
+        decoder: VideoCodecContext | None = stream.codec_context
+        if decoder is None:
             raise DecodeError("holds video of a codec that FFmpeg does not know")
-        width, height = context.width, context.height
-        if width * height > _MAX_PIXELS:
-            raise DecodeError(f"holds pictures of {width} x {height}, more than {_MAX_PIXELS} pixels")
         return stream
 
     @property
@@ -141,9 +138,11 @@ class VideoReader:
     def facts(self) -> VideoFacts:
         """Read the container's facts, and one frame for the rotation and the true size. Use a reader of its own."""
         frame = next(self._decoded(), None)
+        context = self._stream.codec_context
+        if frame is None and not context.width:  # FFmpeg forgets a size that it was told to refuse
+            raise DecodeError(f"holds no picture of 1 to {_MAX_PIXELS} pixels")
         if frame is None:
             raise DecodeError("holds no frame that can be decoded")
-        context = self._stream.codec_context
         rotation = round(frame.rotation / 90) % 4 * 90
         aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
         width, height = frame.width, frame.height
