@@ -4,23 +4,22 @@ The processes are those of this machine or, where RAY_ADDRESS names a cluster, o
 a process of its own, so that a video fails there as it fails here.
 """
 
+import contextlib
 import itertools
 import logging
+import math
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import cache
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pebble import ProcessExpired, ProcessPool
 
 from vidrnn.errors import VidrnnError, printable
 
@@ -136,40 +135,130 @@ def _in_processes(
 def _pooled(
     work: Callable[[Job], Result], jobs: Sequence[Job], seconds: float | None, workers: int
 ) -> Generator[Result | Failure, None, None]:
-    pool = _pool(work, workers, Path.cwd())
+    waiting = iter(enumerate(jobs))
+    finished: dict[int, Any] = {}
+    crew = [_Worker(work, Path.cwd(), seconds) for _ in range(workers)]
     try:
-        futures: list[Future[Result]] = [pool.schedule(work, args=(job,), timeout=seconds) for job in jobs]
-        for future in futures:
-            outcome = _outcome(future, seconds)
+        for k in range(len(jobs)):
+            while k not in finished:
+                for worker in _ready(crew):
+                    number, outcome = worker.number, worker.take()
+                    if number is not None:
+                        finished[number] = outcome
+                    if not worker.started:
+                        continue
+                    if (following := next(waiting, None)) is not None:
+                        worker.give(*following)
+                    else:
+                        worker.stop()
+                        crew.remove(worker)
+            outcome = finished.pop(k)
+            if isinstance(outcome, _Raised):
+                raise outcome.error
             yield outcome
     finally:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+        for worker in crew:
+            worker.stop()
 
 
-def _pool(work: Callable[[Job], Result], workers: int, directory: Path) -> ProcessPool:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPool(workers, initializer=_prepare, initargs=(directory, work), context=context)
+@dataclass(frozen=True)
+class _Raised:
+    error: Exception
 
 
-def _prepare(directory: Path, work: Callable[[Job], Result]) -> None:
-    """Before the first job. `work` came along so that its module is imported by now: taking a job locks all others."""
+class _Worker:
+    """A process that does a job at a time, and another one in its place once that has died.
+
+    Each has a pipe of its own: what one holds when it dies is missed by no other, and its death is the end of that
+    pipe, which cannot be taken for that of another job.
+
+    Attributes:
+        connection: readable when there is something to take.
+        number: of the job that it has; None while it has none.
+        deadline: when the job must be done, by `time.monotonic`.
+        started: whether it can be given a job.
+    """
+
+    def __init__(self, work: Callable[[Any], Any], directory: Path, seconds: float | None) -> None:
+        self._work, self._directory, self._seconds = work, directory, seconds
+        self._start()
+
+    def _start(self) -> None:
+        self.number: int | None = None
+        self.deadline, self.started = math.inf, False
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._directory, self._work), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def give(self, number: int, job: Any) -> None:
+        """Have it do a job."""
+        self.number = number
+        self.deadline = math.inf if self._seconds is None else time.monotonic() + self._seconds
+        with contextlib.suppress(ConnectionError):  # it has died since: the end of the pipe will be taken
+            self.connection.send(job)
+
+    def take(self) -> Any:
+        """What became of its job: the result, a `_Raised` or a `Failure`. Of a start, None.
+
+        Raises:
+            VidrnnError: it died before it could be given anything.
+        """
+        if self.connection.poll():
+            try:
+                outcome = self.connection.recv()
+            except (EOFError, OSError):
+                self._process.join()
+                if not self.started:
+                    raise VidrnnError(
+                        "a process for videos died at its start; free some memory and run again"
+                    ) from None
+                outcome = _death(self._process.exitcode or 0)
+            else:
+                self.number, self.deadline, self.started = None, math.inf, True
+                return outcome
+        else:
+            outcome = Failure(f"took longer than {self._seconds:g} s to read")
+        self.stop()
+        self._start()
+        return outcome
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, directory: Path, work: Callable[[Any], Any]) -> None:
+    """The life of such a process; `work` was imported with its arguments. Ends with the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which the other end gets too
     os.chdir(directory)
+    with contextlib.suppress(EOFError, ConnectionError):
+        connection.send(None)
+        while True:
+            job = connection.recv()
+            try:
+                outcome = work(job)
+            except Exception as error:
+                error.add_note(traceback.format_exc())
+                outcome = _Raised(error)
+            connection.send(outcome)
 
 
-def _outcome(future: Future[Result], seconds: float | None) -> Result | Failure:
-    try:
-        return future.result()
-    except TimeoutError:
-        return Failure(f"took longer than {seconds:g} s to read")
-    except ProcessExpired as error:
-        code = int(error.exitcode)
-        if code == -signal.SIGALRM:
-            return Failure(f"gave no further picture for {STALL_SECONDS:g} s")
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return Failure(f"made the process that reads it die ({how})")
-    except BrokenProcessPool:
-        raise VidrnnError("no process for the videos can be started; free some memory and run again") from None
+def _ready(crew: list[_Worker]) -> list[_Worker]:
+    """Those that have something to be taken, or are late; waits for the first."""
+    left = min(worker.deadline for worker in crew) - time.monotonic()
+    readable = wait([worker.connection for worker in crew], None if left == math.inf else max(0.0, left))
+    now = time.monotonic()
+    return [worker for worker in crew if worker.connection in readable or worker.deadline <= now]
+
+
+def _death(code: int) -> Failure:
+    if code == -signal.SIGALRM:
+        return Failure(f"gave no further picture for {STALL_SECONDS:g} s")
+    return Failure(f"made the process that reads it die ({f'signal {-code}' if code < 0 else f'exit code {code}'})")
 
 
 def _on_ray(work: Callable[[Job], Result], jobs: Sequence[Job], seconds: float | None) -> Iterator[Result | Failure]:
@@ -216,10 +305,6 @@ def _on_ray(work: Callable[[Job], Result], jobs: Sequence[Job], seconds: float |
 
 
 def _ray_task(directory: Path, work: Callable[[Job], Result], job: Job, seconds: float | None) -> Result | Failure:
-    return _outcome(_ray_pool(directory, work).schedule(work, args=(job,), timeout=seconds), seconds)
-
-
-@cache
-def _ray_pool(directory: Path, work: Callable[[Job], Result]) -> ProcessPool:
-    """The one process of a Ray worker; it lives as long as that."""
-    return _pool(work, 1, directory)
+    os.chdir(directory)
+    (outcome,) = _pooled(work, [job], seconds, 1)
+    return outcome
