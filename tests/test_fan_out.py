@@ -56,9 +56,9 @@ def test_names_reach_the_terminal_without_what_it_would_obey(capsys: pytest.Capt
 def test_what_dies_hangs_or_stalls_is_a_failure_and_the_rest_goes_on() -> None:
     jobs = ["a", "crash", "b", "leave", "stall", "hang", "c"]
     start = time.monotonic()
-    stalled, late = "gave no further picture for 30 s", "took longer than 4 s to read"
+    stalled, late = "gave no further picture for 30 s", "took longer than 2 s to read"
     expected = ["a", CRASHED, "b", LEFT, Failure(stalled), Failure(late), "c"]
-    assert list(fan_out("count", misbehave, jobs, str, time_limit_seconds=4)) == expected
+    assert list(fan_out("count", misbehave, jobs, str, time_limit_seconds=2)) == expected
     assert time.monotonic() - start < 25
 
 
@@ -119,9 +119,9 @@ def test_ray_tasks_give_the_same_results_and_bytes(
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("RAY_ADDRESS", cluster)
-    late = Failure("took longer than 3 s to read")
-    expected = ["a", CRASHED, str(ROOT), late]  # paths may be relative
-    assert list(fan_out("count", misbehave, ["a", "crash", "where", "hang"], str, time_limit_seconds=3)) == expected
+    late = Failure("took longer than 1 s to read")
+    expected = [CRASHED, str(ROOT), late]  # paths may be relative
+    assert list(fan_out("count", misbehave, ["crash", "where", "hang"], str, time_limit_seconds=1)) == expected
     with pytest.raises(VidrnnError, match="this job is beyond us"):
         list(fan_out("count", misbehave, ["raise"], str))
 
