@@ -1,9 +1,6 @@
-"""Decoded once, only what changed, the same bytes whoever else is decoded beside it; and the work of many processes."""
+"""Decoded once, only what changed, the same bytes whoever else is decoded beside it."""
 
-import os
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,7 @@ import pytest
 from conftest import damaged_clip, moving_square, write_clip
 
 from vidrnn.decode import VideoReader
-from vidrnn.errors import VidrnnError
 from vidrnn.extract import PARTS, extract_features
-from vidrnn.fan_out import fan_out
 from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, Grid, signature, working_picture
 from vidrnn.index import index_videos
 from vidrnn.params import FeaturesParams, IndexParams
@@ -25,7 +20,7 @@ from vidrnn.timebase import RateSampler
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = IndexParams(train=["*", "!*/test/*"], test=["*/test/*"], recorded_at_pattern=None)  # type: ignore[arg-type]
-PARAMS = FeaturesParams(rate=10, height=80, warmup_seconds=0.5, background_seconds=20.0)
+PARAMS = FeaturesParams(rate=10, height=80, warmup_seconds=0.5, background_seconds=20.0, time_limit_seconds=600)
 VFR = [0, 40, 90, 100, 230, 333, 420, 700, 710, 800, 905, 1000, 1200, 1230, 1300]
 
 
@@ -214,62 +209,3 @@ def test_the_metadata_say_from_what_a_file_was_made(tmp_path: Path, clips: Path)
     for path in space.files("gate/a.mp4").values():
         assert read_metadata(path)["digest"] == training[0]["digest"]
         assert str(tmp_path).encode() not in path.read_bytes()
-
-
-# ---- fan_out ----
-
-
-def slow_first(job: int) -> tuple[int, int]:
-    time.sleep(0.4 if job == 0 else 0)
-    return job, os.getpid()
-
-
-def fail(job: int) -> int:
-    if job == 1:
-        raise VidrnnError("job 1 is beyond us")
-    return job
-
-
-def die(job: int) -> int:
-    if job == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return job
-
-
-def die_beside_another(job: str) -> str:
-    """Die unless alone, as for want of memory: the first to run leaves a mark."""
-    try:
-        Path(job).touch(exist_ok=False)
-    except FileExistsError:
-        return job
-    os.kill(os.getpid(), signal.SIGKILL)
-    return ""
-
-
-def test_results_come_in_the_order_of_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
-    jobs = list(range(5))
-    results = list(fan_out("count", slow_first, jobs, str))
-    assert [job for job, _ in results] == jobs
-    assert os.getpid() not in {process for _, process in results}
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  (")[0] for line in lines] == [f"count: video {k + 1} of 5  {k}" for k in range(5)]
-    assert list(fan_out("count", slow_first, [], str)) == []
-
-
-def test_the_error_of_a_job_comes_through() -> None:
-    with pytest.raises(VidrnnError, match="job 1 is beyond us"):
-        list(fan_out("count", fail, [0, 1, 2], str))
-
-
-def test_a_process_that_dies_is_one_sentence_with_the_job() -> None:
-    results = fan_out("count", die, [0, 1, 2, 3], lambda job: f"video {job}")
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(VidrnnError, match="count: the process that worked on video 2 died") as caught:
-        next(results)
-    assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
-
-
-def test_a_process_that_dies_only_beside_others_is_done_again(tmp_path: Path) -> None:
-    jobs = [str(tmp_path / name) for name in "ab"]
-    Path(jobs[1]).touch()
-    assert list(fan_out("count", die_beside_another, jobs, str)) == jobs

@@ -44,7 +44,7 @@ ONLY_IN = {
     "cv2": {f"vidrnn.{name}" for name in PICTURES},
     "dvc": {"vidrnn.results"},
     "prefect": {"flows.retrain"},
-    "ray": {"vidrnn.ray_fit"},
+    "ray": {"vidrnn.fan_out", "vidrnn.ray_fit"},
 }
 # `train` and `gate` read feature files, but depend on the list of those that train: a new test video retrains nothing.
 READ_THROUGH_THE_LIST = {("train", "data/features"), ("gate", "data/features")}

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -26,6 +27,7 @@ from vidrnn.timebase import TimeBase
 _LUMA_FIRST = ("yuv", "yuvj", "yuva", "nv12", "nv16", "nv21", "nv24", "gray")
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _MAX_PIXELS = 2**27  # a larger picture is not decoded
+_MAX_STREAMS = 64
 _MAX_ASPECT = 16  # a displayed picture may be so much longer than it is wide, or the other way round
 _NOT_VIDEO = {"tty": "is text"}  # demuxers that make a film of anything
 
@@ -93,7 +95,7 @@ class VideoReader:
                 file = opened.enter_context(path.open("rb"))
                 if path.stat().st_size == 0:
                     raise DecodeError("is empty")
-                options = {"protocol_whitelist": "none"}
+                options = {"protocol_whitelist": "none", "max_pixels": str(_MAX_PIXELS)}
                 self._container: InputContainer = av.open(file, "r", metadata_errors="replace", options=options)
                 opened.enter_context(self._container)
             except (av.FFmpegError, ValueError, OSError) as error:
@@ -113,12 +115,17 @@ class VideoReader:
     def _default_stream(self) -> VideoStream:
         if self._container.format.name in _NOT_VIDEO:
             raise DecodeError(_NOT_VIDEO[self._container.format.name])
+        if len(self._container.streams) > _MAX_STREAMS:
+            raise DecodeError(f"holds {len(self._container.streams)} streams, more than {_MAX_STREAMS}")
         stream = self._container.streams.best("video")
         if stream is None or stream.disposition & Disposition.attached_pic:  # the cover of a piece of music
             raise DecodeError("holds no video stream")
         assert isinstance(stream, VideoStream)
         if not stream.time_base:
             raise DecodeError("holds a video stream without a time base")
+        decoder: VideoCodecContext | None = stream.codec_context
+        if decoder is None:
+            raise DecodeError("holds video of a codec that FFmpeg does not know")
         return stream
 
     @property
@@ -131,9 +138,11 @@ class VideoReader:
     def facts(self) -> VideoFacts:
         """Read the container's facts, and one frame for the rotation and the true size. Use a reader of its own."""
         frame = next(self._decoded(), None)
+        context = self._stream.codec_context
+        if frame is None and not context.width:  # FFmpeg forgets a size that it was told to refuse
+            raise DecodeError(f"holds no picture of 1 to {_MAX_PIXELS} pixels")
         if frame is None:
             raise DecodeError("holds no frame that can be decoded")
-        context = self._stream.codec_context
         rotation = round(frame.rotation / 90) % 4 * 90
         aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
         width, height = frame.width, frame.height

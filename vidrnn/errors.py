@@ -1,10 +1,18 @@
 """The errors that reach a user. Each message is one sentence: what, where, expected, found, how to mend it."""
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or could not print, spelled out: a file name may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class VidrnnError(Exception):
     """A failure of ours, told in one sentence. `python -m vidrnn.stages.X` and `vidrnn` exit with 1."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UserError(VidrnnError):

@@ -1,6 +1,7 @@
 """Video files to feature files, what moves in them, and shot signatures: one decoding pass each, only what changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from vidrnn.decode import VideoReader
 from vidrnn.errors import DecodeError
-from vidrnn.fan_out import fan_out
+from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watched
 from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, signature, working_picture
 from vidrnn.params import FeaturesParams
 from vidrnn.schema import SCHEMAS, cells_schema
@@ -54,7 +55,8 @@ def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root
     Returns:
         The table `training`. A file that breaks off is `partial`, one without a frame `unreadable`; neither trains.
     """
-    common = stage_digest("features", params.model_dump(), ["av", "numpy", "opencv-python-headless"])
+    made_by = params.model_dump(exclude={"time_limit_seconds"})
+    common = stage_digest("features", made_by, ["av", "numpy", "opencv-python-headless"])
     jobs, wanted = [], set()
     readable = [row for row in index.to_pylist() if row["status"] != "unreadable" and (row["trains"] or row["scored"])]
     for row in readable:
@@ -63,8 +65,10 @@ def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root
         wanted |= set(outs.values())
         jobs.append(job)
     stale = [job for job in jobs if not all(is_fresh(out, job.digest) for out in job.outs.values())]
-    for _ in fan_out("features", _extract, stale, lambda job: job.facts["video_id"]):
-        pass
+    done = fan_out("features", _extract, stale, lambda job: job.facts["video_id"], params.time_limit_seconds)
+    for job, outcome in zip(stale, done, strict=True):
+        if isinstance(outcome, Failure):
+            _write_unreadable(job, outcome.reason)
     decoded_path = root / "decoded.parquet"
     removed = remove_orphans(root, wanted | {decoded_path})
     print(f"features: {len(stale)} decoded, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
@@ -94,21 +98,35 @@ def _decoded_row(job: _Job) -> dict[str, Any]:
 def _extract(job: _Job) -> None:
     """Decode one video and write its three files, the cells last: they are what says that the video is done."""
     cv2.setNumThreads(1)  # one process a core already
+    limit_memory()
+    try:
+        with VideoReader(job.source) as reader:
+            grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
+            metadata: dict[str, str] = {}
+            with _writers(job, grid, metadata) as writers:
+                metadata |= _decode(job, reader, grid, writers) | {"digest": job.digest}
+    except (DecodeError, MemoryError) as error:
+        _write_unreadable(job, str(error) if isinstance(error, DecodeError) else OUT_OF_MEMORY)
+
+
+def _write_unreadable(job: _Job, message: str) -> None:
+    """The files of a video of which the index could read something. Without a digest: the next run tries again."""
+    numbers = dict.fromkeys(("num_frames", "num_analysed", "num_undecodable", "duration_seconds"), "0")
     grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
+    with _writers(job, grid, numbers | {"digest": "", "status": "unreadable", "message": message}):
+        pass
+
+
+@contextmanager
+def _writers(job: _Job, grid: Grid, metadata: dict[str, str]) -> Iterator[tuple[Writer, Writer, Writer]]:
+    """Of cells, regions and shots; `metadata` may grow until they are closed."""
     schema = cells_schema(len(CHANNELS), ROWS, grid.columns)
-    metadata: dict[str, str] = {}
     with (
         table_writer(job.outs["regions"], SCHEMAS["regions"], metadata) as write_regions,
         table_writer(job.outs["shots"], SCHEMAS["shots"], metadata) as write_shots,
         table_writer(job.outs["cells"], schema, metadata) as write_cells,
     ):
-        try:
-            with VideoReader(job.source) as reader:
-                metadata |= _decode(job, reader, grid, (write_cells, write_regions, write_shots))
-            metadata["digest"] = job.digest
-        except DecodeError as error:  # the index could open it: without a digest, the next run tries again
-            metadata |= dict.fromkeys(("num_frames", "num_analysed", "num_undecodable", "duration_seconds"), "0")
-            metadata |= {"digest": "", "status": "unreadable", "message": str(error)}
+        yield write_cells, write_regions, write_shots
 
 
 def _decode(job: _Job, reader: VideoReader, grid: Grid, writers: tuple[Writer, Writer, Writer]) -> dict[str, str]:
@@ -131,7 +149,7 @@ def _decode(job: _Job, reader: VideoReader, grid: Grid, writers: tuple[Writer, W
             write_shots(_shots_table(shots))
             shots.clear()
 
-    for frame in reader.frames():
+    for frame in watched(reader.frames()):
         if num_frames == 0:
             start = last = frame.pts
         previous, last = last, frame.pts

@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -16,24 +16,29 @@ import pyarrow as pa
 
 from vidrnn.decode import VideoReader
 from vidrnn.errors import DecodeError, FootageError
+from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory
 from vidrnn.params import IndexParams
 from vidrnn.schema import SCHEMAS
-from vidrnn.storage import sha256_file, write_json
+from vidrnn.storage import sha256_file, stage_digest, write_json
 
 DEFAULT_CAMERA = "default"
 ALL_CAMERAS = "*"  # how the table `metrics` calls all of them; so no camera may have the name
 _MAX_CAMERA = 240  # bytes of its name once it is percent-encoded; a folder's may have 255
+_LIMIT_SECONDS = 30.0  # to open a file and decode a picture of it
+_PER_PROCESS = 16  # files that take about as long as the start of a process
+_IN_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$|/\.dvc/cache/[0-9a-f]{2}/[0-9a-f]{30}$")
 _COPIED = ("codec", "width", "height", "rotation", "duration_seconds")  # columns that are called as in VideoFacts
 
 
-def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path) -> pa.Table:
+def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path) -> pa.Table:
     """A row a file below `videos`, in the order of their names.
 
     Args:
         videos: `<camera>/**/<file>`; hidden files and folders are passed over.
         params: which files train and are scored, and where names say the time.
         time_zone: of those times.
-        hashes: a JSON file that remembers the sha256 of files whose size and mtime have not changed.
+        memory: a JSON file with the sha256 and the facts of files; those whose size and mtime have not changed are not
+            read again.
 
     Raises:
         FootageError: the folder is missing or holds no file that could be a video.
@@ -47,9 +52,10 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path
         raise FootageError(
             f"{videos}: holds no files; expected footage as <camera>/<file>: put some there, or set data.videos"
         )
-    known = _read_hashes(hashes)
+    decoder = stage_digest("index", None, ["av", "numpy", "opencv-python-headless"])  # what the facts were read with
+    known = _read_memory(memory, decoder)
+    entries: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
-    digests: dict[str, list[Any]] = {}
     for number, path in enumerate(paths, 1):
         video_id = path.relative_to(videos).as_posix()
         camera_id = video_id.split("/")[0] if "/" in video_id else DEFAULT_CAMERA
@@ -57,18 +63,32 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, hashes: Path
             raise FootageError(f"{path}: a camera cannot be called {ALL_CAMERAS}; rename the folder")
         row: dict[str, Any] = dict.fromkeys(SCHEMAS["index"].names)
         row |= {"camera_id": _spelled(camera_id), "video_id": _spelled(video_id), "recorded_at_source": "none"}
-        row |= {"trains": False, "scored": False, "status": "ok", "message": ""}
+        row |= {"trains": False, "scored": False, "status": "ok", "message": _strays(path, videos)}
         try:
             if len(quote(camera_id, errors="surrogateescape")) > _MAX_CAMERA:
                 raise DecodeError("belongs to a camera whose name is too long for a folder; rename its folder")
-            row["sha256"] = _sha256(path, known, digests)
-            row |= _facts(path, video_id, params, time_zone)
+            entries[video_id] = _entry(path, known.get(video_id, {}))
+            row["sha256"] = entries[video_id]["sha256"]
         except DecodeError as error:
             row |= {"status": "unreadable", "message": str(error)}
         rows.append(row)
         if number % 100 == 0 or number == len(paths):
             print(f"index: file {number} of {len(paths)}", flush=True)
-    write_json(hashes, digests)
+    new = [videos / video_id for video_id, entry in entries.items() if "facts" not in entry]
+    read = fan_out("index", _facts, new, lambda path: path.relative_to(videos).as_posix(), _LIMIT_SECONDS, _PER_PROCESS)
+    problems = {}
+    for path, facts in zip(new, read, strict=True):
+        video_id = path.relative_to(videos).as_posix()
+        if isinstance(facts, dict):
+            entries[video_id]["facts"] = facts
+        else:  # not remembered: what has failed is tried again
+            problems[video_id] = facts.reason if isinstance(facts, Failure) else facts
+    write_json(memory, {"decoder": decoder, "files": entries})
+    for row in rows:
+        if row["video_id"] in problems:
+            row |= {"status": "unreadable", "message": problems[row["video_id"]]}
+        elif row["status"] == "ok":
+            row |= _columns(entries[row["video_id"]]["facts"], row["video_id"], params, time_zone)
     if all(row["status"] == "unreadable" for row in rows):
         raise FootageError(
             f"{videos}: none of its {len(rows)} files is a video that can be read; the first, "
@@ -93,8 +113,16 @@ def _spelled(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _sha256(path: Path, known: dict[str, list[Any]], digests: dict[str, list[Any]]) -> str:
-    """The digest of a file, from `known` where its size and mtime are the same; notes it in `digests`.
+def _strays(path: Path, videos: Path) -> str:
+    """A sentence where a file is a link out of the folder. One into a DVC cache is how DVC keeps the folder itself."""
+    target = os.path.realpath(path)
+    if Path(target).is_relative_to(os.path.realpath(videos)) or _IN_DVC_CACHE.search(target):
+        return ""
+    return "is a link to a file outside the footage folder"
+
+
+def _entry(path: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """What to remember of a file: `known` where it has not changed, else its state and sha256.
 
     Raises:
         DecodeError: it has a name that no table can hold, or is not a file that can be read.
@@ -107,32 +135,34 @@ def _sha256(path: Path, known: dict[str, list[Any]], digests: dict[str, list[Any
             raise DecodeError("is a link to a folder, which is not followed; link its files instead")
         if not stat.S_ISREG(found.st_mode):
             raise DecodeError("is neither a file nor a folder")
-        key, state = os.path.realpath(path), [found.st_size, found.st_mtime_ns]
-        entry = known.get(key)
-        if entry is None or entry[:2] != state:
-            entry = [*state, sha256_file(path)]
+        state = [os.path.realpath(path), found.st_size, found.st_mtime_ns]
+        return known if known.get("state") == state else {"state": state, "sha256": sha256_file(path)}
     except OSError as error:
         raise DecodeError(f"cannot be read ({error.strerror})") from None
-    digests[key] = entry
-    return str(entry[2])
 
 
-def _facts(path: Path, video_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:
-    """What a file says of itself, as columns of the table.
+def _facts(path: Path) -> dict[str, Any] | str:
+    """What a file says of itself, as JSON; a text says why it is no video. Work for another process."""
+    limit_memory()
+    try:
+        with VideoReader(path) as reader:
+            facts = reader.facts()
+    except (DecodeError, MemoryError) as error:
+        return str(error) if isinstance(error, DecodeError) else OUT_OF_MEMORY
+    columns: dict[str, Any] = {name: getattr(facts, name) for name in _COPIED}
+    columns |= {"time_base_num": facts.time_base.num, "time_base_den": facts.time_base.den}
+    return columns | {"created_at": facts.created_at and facts.created_at.isoformat()}
 
-    Raises:
-        DecodeError: it is no video that can be read.
-    """
-    with VideoReader(path) as reader:
-        facts = reader.facts()
-    row: dict[str, Any] = {name: getattr(facts, name) for name in _COPIED}
-    row |= {"time_base_num": facts.time_base.num, "time_base_den": facts.time_base.den}
+
+def _columns(facts: dict[str, Any], video_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:
+    """What a file and its name say, as columns of the table."""
+    row = {name: value for name, value in facts.items() if name != "created_at"}
     row |= {"trains": matches(video_id, params.train), "scored": matches(video_id, params.test)}
-    named = recorded_at(path.name, params.recorded_at_pattern, time_zone)
+    named = recorded_at(PurePosixPath(video_id).name, params.recorded_at_pattern, time_zone)
     if named is not None:
         row |= {"recorded_at": named, "recorded_at_source": "name"}
-    elif facts.created_at is not None:
-        row |= {"recorded_at": facts.created_at, "recorded_at_source": "container"}
+    elif facts["created_at"] is not None:
+        row |= {"recorded_at": datetime.fromisoformat(facts["created_at"]), "recorded_at_source": "container"}
     return row
 
 
@@ -163,9 +193,12 @@ def recorded_at(name: str, pattern: str | None, time_zone: str) -> datetime | No
     return moment if back.replace(tzinfo=None) == local.replace(tzinfo=None) else None
 
 
-def _read_hashes(path: Path) -> dict[str, list[Any]]:
+def _read_memory(path: Path, decoder: str) -> dict[str, dict[str, Any]]:
+    """The entries of earlier runs; without their facts where another decoder read them."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # only a memory: without it every file is hashed once more
-    return known if isinstance(known, dict) else {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["decoder"] == decoder:
+            return dict(found["files"])
+        return {video_id: {"state": e["state"], "sha256": e["sha256"]} for video_id, e in found["files"].items()}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}  # only a memory: without it every file is read once more

@@ -99,6 +99,7 @@ class FeaturesParams(_Section):
     height: Annotated[int, Field(ge=80, le=2160), AfterValidator(_in_cells)]
     warmup_seconds: Positive
     background_seconds: Positive
+    time_limit_seconds: Positive
 
     @property
     def rate_fraction(self) -> Fraction | None:

@@ -18,7 +18,7 @@ from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.checkpoint import load_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
-from vidrnn.fan_out import fan_out
+from vidrnn.fan_out import fan_out_all
 from vidrnn.features import ROWS, WINDOWS
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.schema import SCHEMAS, scores_schema
@@ -249,7 +249,7 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> No
         target = video_path(out, camera_id, video_id)
         jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, made_from))
     stale = [job for job in jobs if not is_fresh(job.out, job.digest)]
-    for job, problem in zip(stale, fan_out("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
+    for job, problem in zip(stale, fan_out_all("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
         if problem:
             skipped[job.row["video_id"]] = f"not scored: {problem}"
     kept = {job.out for job in jobs if job.row["video_id"] not in skipped}

@@ -17,7 +17,7 @@ from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.decode import VideoReader
 from vidrnn.errors import DecodeError
 from vidrnn.events import Span, find_spans
-from vidrnn.fan_out import fan_out
+from vidrnn.fan_out import fan_out_all
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import (
@@ -91,7 +91,7 @@ def make_tables(
         jobs.append(_Job(videos / video_id, row, path, frames, events, pictures, card, alarms, made_from))
     stale = [job for job in jobs if not _has_tables(job)]
     undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
-    for _ in fan_out("tables", _make, undone, lambda job: job.row["video_id"]):
+    for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
         pass
     removed = remove_orphans(
         out, {out / "videos.parquet", *(path for job in jobs for path in (job.frames, job.events))}
