@@ -74,7 +74,7 @@ def _runs(directory: Path, params: Params, seeds: int) -> list[dict[str, float]]
             scoring = time.monotonic()
             score_videos(index, root / "features", root / "model", root / "scores")
             scored = time.monotonic()
-            made = [root / name for name in ("features", "model", "scores")]
+            made = root / "features", root / "model", root / "scores"
             make_tables(videos, index, *made, seeded.alarms, root / "tables", root / "media")
             summary = evaluate(root / "tables", root / "model", labels, seeded).summary
             run = {name: summary[name]["value"] for name in COLUMNS if name in summary}

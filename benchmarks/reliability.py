@@ -103,7 +103,7 @@ def write_clips(folder: Path, frames: int = 24) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, (codec, pixels, options) in CLIPS.items():
         with av.open(str(folder / name), "w", options={"fflags": "+bitexact"}) as container:
-            stream = container.add_stream(codec, rate=25, options=options)
+            stream: Any = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
             stream.codec_context.thread_count = 1
             for k in range(frames):

@@ -261,7 +261,11 @@ def _write(
         "use": use,
         "calibration": calibration.to_json(),
         "heldout": heldout,
-        "params": params.model_dump(mode="json", include={"features", "model", "train", "score"}),
+        "params": params.model_dump(
+            mode="json",
+            include={"features", "model", "train", "score"},
+            exclude={"features": {"time_limit_seconds"}},  # decides what can be read, not what is learned
+        ),
         "footage": {
             "digest": digest(own),
             "num_videos": len(own),
