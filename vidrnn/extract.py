@@ -32,6 +32,7 @@ from vidrnn.timebase import RateSampler, TimeBase
 Writer = Callable[[pa.Table], None]
 PARTS = ("cells", "regions", "shots")
 _FLUSH_ROWS = 64
+_DECODER_THREADS = 4  # they decode ahead while features are computed; on every machine the same
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,19 @@ def _extract(job: _Job) -> None:
     cv2.setNumThreads(1)  # one process a core already
     limit_memory()
     try:
-        with VideoReader(job.source) as reader:
-            grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
-            metadata: dict[str, str] = {}
-            with _writers(job, grid, metadata) as writers:
-                metadata |= _decode(job, reader, grid, writers) | {"digest": job.digest}
+        if _attempt(job, _DECODER_THREADS) != "ok":
+            _attempt(job, 1)  # of a damaged file, several threads lose more frames than one
     except (DecodeError, MemoryError) as error:
         _write_unreadable(job, str(error) if isinstance(error, DecodeError) else OUT_OF_MEMORY)
+
+
+def _attempt(job: _Job, threads: int) -> str:
+    """Decode with so many threads and write what comes; returns the status."""
+    grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
+    metadata: dict[str, str] = {}
+    with VideoReader(job.source, threads) as reader, _writers(job, grid, metadata) as writers:
+        metadata |= _decode(job, reader, grid, writers) | {"digest": job.digest}
+    return metadata["status"]
 
 
 def _write_unreadable(job: _Job, message: str) -> None:

@@ -270,7 +270,7 @@ def _rough_flow() -> cv2.DISOpticalFlow:
 def _dense_flow() -> cv2.DISOpticalFlow:
     """Between OpenCV's presets fast and medium, on pictures of half the size, where people's limbs still show.
 
-    On real footage the speed it measures separates unusual frames as well as medium's, at half the time.
+    A compromise of time and quality; docs/benchmarks.md has the figures of both.
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)
