@@ -96,13 +96,7 @@ def _cameras(features: Path, training: pa.Table, params: Params) -> tuple[list[_
     fates: dict[str, dict[str, str]] = {}
     for camera_id in sorted(set(training["camera_id"].to_pylist())):
         try:
-            splits[camera_id] = split_blocks(
-                _learnable(training_blocks(features, training, camera_id, params), camera_id, params),
-                params.train.seed,
-                params.train.validation_share,
-                params.train.calibration_share,
-                camera_id,
-            )
+            splits[camera_id] = footage_split(features, training, camera_id, params)
             fates[camera_id] = {"status": TRAINED, "message": ""}
         except FootageError as error:
             fates[camera_id] = {"status": UNFIT, "message": str(error)}
@@ -115,6 +109,21 @@ def _cameras(features: Path, training: pa.Table, params: Params) -> tuple[list[_
         standard = standard_of(reader, split.fit)
         cameras.append(_Camera(camera_id, index, num_cameras, split, standard, place, columns, step))
     return cameras, fates
+
+
+def footage_split(features: Path, training: pa.Table, camera_id: str, params: Params) -> Split:
+    """What of a camera's footage is for fitting, validation and calibration.
+
+    Raises:
+        FootageError: there is too little of it, or its pictures have several shapes.
+    """
+    return split_blocks(
+        _learnable(training_blocks(features, training, camera_id, params), camera_id, params),
+        params.train.seed,
+        params.train.validation_share,
+        params.train.calibration_share,
+        camera_id,
+    )
 
 
 def training_blocks(features: Path, training: pa.Table, camera_id: str, params: Params) -> list[Block]:
