@@ -13,14 +13,15 @@ from vidrnn.decode import VideoReader
 from vidrnn.extract import PARTS, extract_features
 from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, Grid, signature, working_picture
 from vidrnn.index import index_videos
-from vidrnn.params import FeaturesParams, IndexParams
+from vidrnn.params import FeaturesParams, load_params
 from vidrnn.schema import SCHEMAS, cells_schema
 from vidrnn.storage import read_metadata, read_table, video_path
 from vidrnn.timebase import RateSampler
 
 ROOT = Path(__file__).resolve().parents[1]
-INDEX = IndexParams(train=["*", "!*/test/*"], test=["*/test/*"], recorded_at_pattern=None)  # type: ignore[arg-type]
-PARAMS = FeaturesParams(rate=10, height=80, warmup_seconds=0.5, background_seconds=20.0, time_limit_seconds=600)
+LOADED = load_params(ROOT / "params.yaml")
+INDEX = LOADED.index.model_copy(update={"test": ("*/test/*",), "recorded_at_pattern": None})
+PARAMS = LOADED.features.model_copy(update={"height": 80, "warmup_seconds": 0.5})
 VFR = [0, 40, 90, 100, 230, 333, 420, 700, 710, 800, 905, 1000, 1200, 1230, 1300]
 
 

@@ -123,7 +123,8 @@ def test_unreadable_files_are_rows_and_the_run_goes_on(videos: Path, clip: Path)
     assert messages.pop("b").startswith("is not a video that can be opened (Invalid data")
     assert messages == {
         "c": "is empty",
-        "notes": "is text",
+        "notes": "is text without a line of numbers; expected numbers separated by blanks, a frame a line, or frames "
+        "that blank lines or headings separate",
         "d": "cannot be read (No such file or directory)",
         "e": "cannot be read (Too many levels of symbolic links)",
         "f": "cannot be read (Too many levels of symbolic links)",
@@ -161,7 +162,7 @@ def remove(event, arguments):  # b.mp4, which is listed by then, as soon as a.mp
     if event == "open" and str(arguments[0]).endswith("a.mp4"):
         (videos / "gate/b.mp4").unlink(missing_ok=True)
 sys.addaudithook(remove)
-params = IndexParams(train=["*"], test=["*"], recorded_at_pattern=None)
+params = IndexParams(frames_rate=10, train=["*"], test=["*"], recorded_at_pattern=None)
 for row in index_videos(videos, params, "UTC", videos.parent / "hashes.json").to_pylist():
     print(row["video_id"], row["status"], row["message"])
 """

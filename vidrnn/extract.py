@@ -1,5 +1,9 @@
-"""Video files to feature files, what moves in them, and shot signatures: one decoding pass each, only what changed."""
+"""Video files to feature files, what moves in them, and shot signatures: one decoding pass each, only what changed.
 
+A sequence of features that somebody else computed becomes a feature file, too, of one cell, with nothing that moves.
+"""
+
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watche
 from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, signature, working_picture
 from vidrnn.params import FeaturesParams
 from vidrnn.schema import SCHEMAS, cells_schema
+from vidrnn.sequences import codec_of, open_sequence
 from vidrnn.storage import (
     digest,
     is_fresh,
@@ -62,7 +67,8 @@ def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root
     readable = [row for row in index.to_pylist() if row["status"] != "unreadable" and (row["trains"] or row["scored"])]
     for row in readable:
         outs = {part: video_path(root / part, row["camera_id"], row["video_id"]) for part in PARTS}
-        job = _Job(videos / row["video_id"], row, outs, params, digest([row["video_id"], row["sha256"], common]))
+        facts = [row[name] for name in ("video_id", "sha256", "time_base_num", "time_base_den")]
+        job = _Job(videos / row["video_id"], row, outs, params, digest([*facts, common]))
         wanted |= set(outs.values())
         jobs.append(job)
     stale = [job for job in jobs if not all(is_fresh(out, job.digest) for out in job.outs.values())]
@@ -101,7 +107,9 @@ def _extract(job: _Job) -> None:
     cv2.setNumThreads(1)  # one process a core already
     limit_memory()
     try:
-        if _attempt(job, _DECODER_THREADS) != "ok":
+        if codec_of(job.source):
+            _take_over(job)
+        elif _attempt(job, _DECODER_THREADS) != "ok":
             _attempt(job, 1)  # of a damaged file, several threads lose more frames than one
     except (DecodeError, MemoryError) as error:
         _write_unreadable(job, str(error) if isinstance(error, DecodeError) else OUT_OF_MEMORY)
@@ -111,23 +119,51 @@ def _attempt(job: _Job, threads: int) -> str:
     """Decode with so many threads and write what comes; returns the status."""
     grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
     metadata: dict[str, str] = {}
-    with VideoReader(job.source, threads) as reader, _writers(job, grid, metadata) as writers:
+    schema = _cells_schema(grid)
+    with VideoReader(job.source, threads) as reader, _writers(job, schema, metadata) as writers:
         metadata |= _decode(job, reader, grid, writers) | {"digest": job.digest}
     return metadata["status"]
+
+
+def _take_over(job: _Job) -> None:
+    """Write the analysed frames of a sequence as cells, and that nothing moves: it has no picture."""
+    sequence = open_sequence(job.source, job.params.ragged)
+    base = TimeBase(job.facts["time_base_num"], job.facts["time_base_den"])
+    sampler = RateSampler(base, job.params.rate_fraction)
+    schema = cells_schema(len(sequence.channels), 1, 1)
+    metadata = {"channels": json.dumps(sequence.channels)}
+    num_frames = num_analysed = 0
+    with _writers(job, schema, metadata) as (write_cells, _, _):
+        for values in watched(sequence.read()):
+            numbers = range(num_frames, num_frames + len(values))
+            taken = [number for number in numbers if sampler.takes(number)]
+            if taken:
+                write_cells(_sequence_table(taken, values[np.array(taken) - num_frames], base, schema))
+            num_frames += len(values)
+            num_analysed += len(taken)
+        metadata |= {"num_frames": str(num_frames), "num_analysed": str(num_analysed), "num_undecodable": "0"}
+        metadata |= {"duration_seconds": repr(base.seconds(num_frames)), "digest": job.digest}
+        metadata |= {"status": "ok", "message": ""}
 
 
 def _write_unreadable(job: _Job, message: str) -> None:
     """The files of a video of which the index could read something. Without a digest: the next run tries again."""
     numbers = dict.fromkeys(("num_frames", "num_analysed", "num_undecodable", "duration_seconds"), "0")
-    grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
-    with _writers(job, grid, numbers | {"digest": "", "status": "unreadable", "message": message}):
+    if codec_of(job.source):
+        schema = cells_schema(1, 1, 1)
+    else:
+        schema = _cells_schema(Grid.of(job.facts["width"], job.facts["height"], job.params.height))
+    with _writers(job, schema, numbers | {"digest": "", "status": "unreadable", "message": message}):
         pass
 
 
+def _cells_schema(grid: Grid) -> pa.Schema:
+    return cells_schema(len(CHANNELS), ROWS, grid.columns)
+
+
 @contextmanager
-def _writers(job: _Job, grid: Grid, metadata: dict[str, str]) -> Iterator[tuple[Writer, Writer, Writer]]:
+def _writers(job: _Job, schema: pa.Schema, metadata: dict[str, str]) -> Iterator[tuple[Writer, Writer, Writer]]:
     """Of cells, regions and shots; `metadata` may grow until they are closed."""
-    schema = cells_schema(len(CHANNELS), ROWS, grid.columns)
     with (
         table_writer(job.outs["regions"], SCHEMAS["regions"], metadata) as write_regions,
         table_writer(job.outs["shots"], SCHEMAS["shots"], metadata) as write_shots,
@@ -204,7 +240,23 @@ def _cells_table(rows: list[FeatureRow], start: int, time_base: TimeBase, grid: 
             "valid": [row.valid for row in rows],
             "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([row.cells for row in rows])),
         },
-        schema=cells_schema(len(CHANNELS), ROWS, grid.columns),
+        schema=_cells_schema(grid),
+    )
+
+
+def _sequence_table(
+    numbers: list[int], values: npt.NDArray[np.float32], time_base: TimeBase, schema: pa.Schema
+) -> pa.Table:
+    """Of (n, F) values; a frame's number is its pts. Without a background to wait for, every frame is valid."""
+    return pa.table(
+        {
+            "frame_index": numbers,
+            "pts": numbers,
+            "time_seconds": [time_base.seconds(number) for number in numbers],
+            "valid": [True] * len(numbers),
+            "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(values[:, :, None, None]),
+        },
+        schema=schema,
     )
 
 

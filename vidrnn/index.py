@@ -19,6 +19,7 @@ from vidrnn.errors import DecodeError, FootageError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory
 from vidrnn.params import IndexParams
 from vidrnn.schema import SCHEMAS
+from vidrnn.sequences import codec_of, open_sequence
 from vidrnn.storage import sha256_file, stage_digest, write_json
 
 DEFAULT_CAMERA = "default"
@@ -145,6 +146,8 @@ def _facts(path: Path) -> dict[str, Any] | str:
     """What a file says of itself, as JSON; a text says why it is no video. Work for another process."""
     limit_memory()
     try:
+        if codec := codec_of(path):
+            return {"codec": codec, "num_frames": open_sequence(path).num_frames, "created_at": None}
         with VideoReader(path) as reader:
             facts = reader.facts()
     except (DecodeError, MemoryError) as error:
@@ -156,7 +159,11 @@ def _facts(path: Path) -> dict[str, Any] | str:
 
 def _columns(facts: dict[str, Any], video_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:
     """What a file and its name say, as columns of the table."""
-    row = {name: value for name, value in facts.items() if name != "created_at"}
+    row = {name: value for name, value in facts.items() if name not in ("created_at", "num_frames")}
+    if "num_frames" in facts:  # without times of their own
+        step, count = params.frames_step, facts["num_frames"]
+        row |= {"time_base_num": step.numerator, "time_base_den": step.denominator}
+        row["duration_seconds"] = None if count is None else float(count * step)
     row |= {"trains": matches(video_id, params.train), "scored": matches(video_id, params.test)}
     named = recorded_at(PurePosixPath(video_id).name, params.recorded_at_pattern, time_zone)
     if named is not None:

@@ -85,11 +85,17 @@ class DemoParams(_Section):
 
 
 class IndexParams(_Section):
-    """Which files train and which are scored, and where a name says when it was recorded."""
+    """Which files train and are scored, where a name says when, and `frames_rate` of what has no times, in frames/s."""
 
+    frames_rate: Annotated[float, Field(gt=0, le=1000)]
     train: Patterns
     test: Patterns
     recorded_at_pattern: Annotated[str, AfterValidator(_recorded_at_pattern)] | None
+
+    @property
+    def frames_step(self) -> Fraction:
+        """Seconds from one frame to the next where frames have no times of their own, exactly."""
+        return 1 / Fraction(str(self.frames_rate))
 
 
 class FeaturesParams(_Section):
@@ -99,6 +105,7 @@ class FeaturesParams(_Section):
     height: Annotated[int, Field(ge=80, le=2160), AfterValidator(_in_cells)]
     warmup_seconds: Positive
     background_seconds: Positive
+    ragged: Literal["refuse", "pad", "cut"]
     time_limit_seconds: Positive
 
     @property

@@ -175,13 +175,18 @@ def scores_schema(rows: int, columns: int) -> pa.Schema:
 
 
 def cells_schema(channels: int, rows: int, columns: int) -> pa.Schema:
-    """Of a per-video feature file: a row an analysed frame, `cells` is (channels, rows, columns) float16."""
+    """Of a per-video feature file: a row an analysed frame, `cells` is (channels, rows, columns).
+
+    Of pictures they are float16, which our own features fit. One cell alone holds a sequence of features that somebody
+    else computed, which may be of any size: float32.
+    """
+    number = pa.float32() if rows == columns == 1 else pa.float16()
     return _schema(
         ("frame_index", pa.int64(), False),
         ("pts", pa.int64(), False),
         ("time_seconds", pa.float64(), False),
         ("valid", pa.bool_(), False),
-        ("cells", pa.fixed_shape_tensor(pa.float16(), (channels, rows, columns)), False),
+        ("cells", pa.fixed_shape_tensor(number, (channels, rows, columns)), False),
     )
 
 
