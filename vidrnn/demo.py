@@ -15,11 +15,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidrnn.demo_plan import BEND, CARRIES, HEADING, LIE, PHASE, RUN, SPEED, Actor, Plan, X, Y, is_seen, plan_demo
+from vidrnn.demo_plan import (
+    BEND,
+    CARRIES,
+    HEADING,
+    LIE,
+    PHASE,
+    REACH,
+    RUN,
+    SPEED,
+    Actor,
+    Plan,
+    X,
+    Y,
+    Z,
+    is_seen,
+    plan_demo,
+)
 from vidrnn.demo_scene import PLACES, paint
 from vidrnn.easel import CANVAS, HEIGHT, MARGIN, WIDTH, Array, Picture, Place, Scene
 from vidrnn.encode import VideoWriter
-from vidrnn.figures import Figure, Part, Pose, cart, cyclist, person, suitcase
+from vidrnn.figures import Figure, Part, Pose, bird, cart, cyclist, dog, person, suitcase
 from vidrnn.params import DemoParams
 from vidrnn.storage import replacing
 
@@ -51,7 +67,11 @@ def render_demo(videos_dir: Path, labels_dir: Path, params: DemoParams) -> None:
         labels_dir: gets `events.csv`, `regions.csv` and `objects.csv`.
         params: seed, frame rate and lengths.
     """
-    plans = plan_demo(params)
+    render_plans(videos_dir, labels_dir, plan_demo(params), params.frame_rate)
+
+
+def render_plans(videos_dir: Path, labels_dir: Path, plans: list[Plan], frame_rate: int) -> None:
+    """`render_demo` of any plans."""
     for folder in (videos_dir, labels_dir):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -63,7 +83,7 @@ def render_demo(videos_dir: Path, labels_dir: Path, params: DemoParams) -> None:
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pools = {camera: stack.enter_context(ProcessPoolExecutor(workers, context)) for camera in cameras}
-        jobs = {pools[p.camera].submit(render_file, videos_dir, p, params.frame_rate): p for p in plans}
+        jobs = {pools[p.camera].submit(render_file, videos_dir, p, frame_rate): p for p in plans}
         for done, job in enumerate(as_completed(jobs), start=1):
             plan = jobs[job]
             labels[plan.video] = job.result()
@@ -99,7 +119,8 @@ def render_file(videos_dir: Path, plan: Plan, frame_rate: int) -> FileLabels:
                 if not planted.first <= frame_index < planted.end:
                     continue
                 whole = [(0, 0, WIDTH, HEIGHT)] if planted.actor is None else []
-                for box in whole + [box for actor, box, _ in boxes if actor is planted.actor]:
+                takes_part = [id(actor) for actor in (planted.actor, *planted.others)]
+                for box in whole + [box for actor, box, _ in boxes if id(actor) in takes_part]:
                     labels.regions.append((plan.video, frame_index, *box))
                     spans.setdefault(number, []).append(frame_index)
     for number, planted in enumerate(plan.planted):
@@ -150,12 +171,17 @@ def stand_in(actor: Actor, row: Array) -> Figure:
     if actor.shape == "person":
         run = float(row[RUN])
         swing = min(1.0, float(row[SPEED]) / (1.15 + 2.0 * run))
-        pose = Pose(float(row[PHASE]), swing, run, float(row[LIE]), float(row[BEND]), bool(row[CARRIES] > 0.5))
+        lie, bend, reach = float(row[LIE]), float(row[BEND]), float(row[REACH])
+        pose = Pose(float(row[PHASE]), swing, run, lie, bend, bool(row[CARRIES] > 0.5), reach)
         return person(actor.look, pose)
     if actor.shape == "bike":
         return cyclist(actor.look, float(row[PHASE]), actor.colour)
     if actor.shape == "cart":
         return cart(actor.look, float(row[PHASE]), actor.colour)
+    if actor.shape == "dog":
+        return dog(actor.colour, float(row[PHASE]))
+    if actor.shape == "bird":
+        return bird(actor.colour, float(row[PHASE]))
     return suitcase(actor.colour)
 
 
@@ -164,7 +190,7 @@ def _placed(row: Array, points: Array) -> Array:
     world = np.empty_like(points)
     world[:, 0] = row[X] + points[:, 0] * cos - points[:, 1] * sin
     world[:, 1] = row[Y] + points[:, 0] * sin + points[:, 1] * cos
-    world[:, 2] = points[:, 2]
+    world[:, 2] = row[Z] + points[:, 2]
     return world
 
 

@@ -23,8 +23,8 @@ KINDS = ("running", "wrong_way", "fall", "cycling", "loitering", "reversal", "ca
 FILE_SECONDS = 70
 APART_SECONDS = 4.5  # of ordinary footage before, between and after planted events, at least
 KNOCK_SECONDS = 3.0
-# The columns of a track: metres, metres, radians, radians, m/s, and shares in 0..1.
-X, Y, HEADING, PHASE, SPEED, RUN, LIE, BEND, CARRIES = range(9)
+# The columns of a track: metres, metres, radians, radians, m/s, shares in 0..1, and metres above the ground.
+X, Y, HEADING, PHASE, SPEED, RUN, LIE, BEND, CARRIES, REACH, Z = COLUMNS = range(11)
 
 
 @dataclass
@@ -32,11 +32,11 @@ class Actor:
     """Somebody or something that moves.
 
     Attributes:
-        shape: "person", "bike", "cart" or "case".
+        shape: "person", "bike", "cart", "case", "dog" or "bird".
         look: of the person.
-        colour: of the bike, cart or case.
+        colour: of what is no person.
         first: the frame of the first row of `track`; may be negative.
-        track: (T, 9) float64, a row a frame; see the column names above.
+        track: (T, 11) float64, a row a frame; see the column names above.
         track_id: unique in a video.
     """
 
@@ -50,12 +50,16 @@ class Actor:
 
 @dataclass(frozen=True)
 class Planted:
-    """An unusual thing: the frames [first, end) in which it counts where `actor` is seen; None is the whole picture."""
+    """An unusual thing: the frames [first, end) in which it counts where `actor` is seen; None is the whole picture.
+
+    It also counts where one of `others` is seen, who take part in it.
+    """
 
     kind: str
     actor: Actor | None
     first: int
     end: int
+    others: tuple[Actor, ...] = ()
 
 
 @dataclass
@@ -167,7 +171,7 @@ def follow(line: Track, speeds: Track, frame_rate: int, cycle: float, run: float
     past = np.flatnonzero(gone > lengths[-1])
     if len(past):
         gone, speeds = gone[: past[0]], speeds[: past[0]]
-    track = np.zeros((len(gone), 9))
+    track = np.zeros((len(gone), len(COLUMNS)))
     track[:, X], track[:, Y] = (np.interp(gone, lengths, line[:, i]) for i in (0, 1))
     step = np.gradient(line, axis=0)
     turned = np.unwrap(np.arctan2(step[:, 1], step[:, 0]))
@@ -195,13 +199,14 @@ def with_pause(speeds: Track, at: int, frames: int, frame_rate: int) -> Track:
     return np.concatenate([before, np.zeros(frames), after])
 
 
-def _cycle(look: Look, speed: float) -> float:
+def stride(look: Look, speed: float) -> float:
+    """Metres in which somebody who goes at `speed` m/s takes two steps."""
     return 1.42 * (look.height / 1.75) * math.pow(speed / 1.35, 0.42)
 
 
 def is_seen(place: Place, track: Track, height: float = 1.7, reach: float = 0.3) -> NDArray[np.bool_]:
     """Whether something `height` metres high, `reach` to each side, is in the picture and not behind the wall; (T,)."""
-    foot = np.stack([track[:, X], track[:, Y], np.zeros(len(track))], axis=1)
+    foot = track[:, [X, Y, Z]]
     low, high = place.view.project(foot), place.view.project(foot + np.array((0, 0, height)))
     half = reach * low[:, 2]
     inside = (low[:, 0] + half > MARGIN) & (low[:, 0] - half < MARGIN + WIDTH)
@@ -235,9 +240,9 @@ def _add_traffic(plan: Plan, place: Place, rng: np.random.Generator, frame_rate:
         for i in range(company):
             look = random_look(rng)
             line = smooth_line(lane, side - 0.62 * i + 0.3 * (company - 1), backwards)
-            track = follow(line, speeds, frame_rate, _cycle(look, mean) * (1 + 0.02 * i))
+            track = follow(line, speeds, frame_rate, stride(look, mean) * (1 + 0.02 * i))
             if pauses:
-                track = _pausing(rng, lane, line, speeds, frame_rate, _cycle(look, mean))
+                track = _pausing(rng, lane, line, speeds, frame_rate, stride(look, mean))
             plan.actors.append(Actor("person", look, (0, 0, 0), round(seconds * frame_rate) + 2 * i, track))
 
 
@@ -339,7 +344,7 @@ def _wrong_way(place: Place, rng: np.random.Generator, frame_rate: int) -> _Act:
     lane = next(lane for _, lane in sorted(place.lanes.items()) if lane.one_way)
     look = random_look(rng)
     line = smooth_line(lane, 0.1, True)
-    track = follow(line, ordinary_speeds(rng, 1.45, 60 * frame_rate, frame_rate), frame_rate, _cycle(look, 1.45))
+    track = follow(line, ordinary_speeds(rng, 1.45, 60 * frame_rate, frame_rate), frame_rate, stride(look, 1.45))
     actor = Actor("person", look, (0, 0, 0), 0, track)
     return [actor], actor, 0, len(track)
 
@@ -349,7 +354,7 @@ def _walk_in(place: Place, rng: np.random.Generator, frame_rate: int, look: Look
     lane = place.lanes[place.leave]
     line = smooth_line(lane, -0.5 * lane.spread, False)
     mean = rng.uniform(1.2, 1.4)
-    track = follow(line, ordinary_speeds(rng, mean, 60 * frame_rate, frame_rate), frame_rate, _cycle(look, mean))
+    track = follow(line, ordinary_speeds(rng, mean, 60 * frame_rate, frame_rate), frame_rate, stride(look, mean))
     depth = track[:, Y] if abs(line[-1, 1] - line[0, 1]) > 15 else track[:, X]
     middle = 15.0 if abs(line[-1, 1] - line[0, 1]) > 15 else 0.0
     return track, int(np.argmin(np.abs(depth - middle - x)))
@@ -403,7 +408,7 @@ def _reversal(place: Place, rng: np.random.Generator, frame_rate: int) -> _Act:
     line = xy + 1e-9 * np.arange(len(xy))[:, None]
     speeds = ordinary_speeds(rng, 1.55 * mean, 60 * frame_rate, frame_rate)
     speeds[: frame_rate // 3] *= np.linspace(0.2, 1, frame_rate // 3)
-    back = follow(line, speeds, frame_rate, _cycle(look, 1.5 * mean))
+    back = follow(line, speeds, frame_rate, stride(look, 1.5 * mean))
     back[:, PHASE] += track[at, PHASE]
     whole = np.concatenate([_held(track[: at + 1], at, stop), back])
     turned = at + stop + 1
@@ -440,7 +445,7 @@ def _loitering(place: Place, rng: np.random.Generator, frame_rate: int) -> _Act:
     for stop in stops:
         at = int(np.searchsorted(np.cumsum(speeds) / frame_rate, stop))
         speeds = with_pause(speeds, at, round(rng.uniform(1.6, 2.4) * frame_rate), frame_rate)
-    track = follow(whole, speeds, frame_rate, _cycle(look, 1.25))
+    track = follow(whole, speeds, frame_rate, stride(look, 1.25))
     wide = max(3, round(0.5 * frame_rate))
     smooth = np.convolve(np.pad(np.unwrap(track[:, HEADING]), wide, "edge"), np.ones(wide) / wide, "same")
     track[:, HEADING] = smooth[wide:-wide]
@@ -464,7 +469,7 @@ def _object_left(place: Place, rng: np.random.Generator, frame_rate: int) -> _Ac
     heading = float(track[at, HEADING])
     sin, cos = math.sin(heading), math.cos(heading)
     spot = track[at, [X, Y]] + 0.2 * np.array([cos + sin, sin - cos])
-    case = np.zeros((stands, 9))
+    case = np.zeros((stands, len(COLUMNS)))
     case[:, X], case[:, Y], case[:, HEADING] = spot[0], spot[1], heading + 0.8
     # A friend walks the same way later, takes it and carries it off.
     friend_look = replace(random_look(rng, "case"), bag_colour=look.bag_colour)

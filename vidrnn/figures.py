@@ -1,4 +1,4 @@
-"""What moves in the demo footage: walkers, cyclists, carts and suitcases as small solids on joints, in metres.
+"""What moves in drawn footage: people, bicycles, carts, cases, dogs and birds as small solids on joints, in metres.
 
 A figure is `(points, parts)`: points (N, 3) in its own frame (forward, left, up; the ground at 0) and parts that span
 them. Whoever draws it projects the points, so that the picture and the shadow on the ground are of the same thing.
@@ -44,6 +44,7 @@ class Pose:
         lie: 0 upright, 1 flat on the ground.
         bend: 0 upright, 1 stoops to the ground.
         carries: whether the bag of kind "case" is in the hand.
+        reach: 0 arms at rest, 1 both stretched out forward, as whoever throws or catches.
     """
 
     phase: float
@@ -52,6 +53,7 @@ class Pose:
     lie: float = 0.0
     bend: float = 0.0
     carries: bool = True
+    reach: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def person(look: Look, pose: Pose) -> Figure:
         if pose.lie > 0:  # arms reach forward to break the fall
             arm, elbow = arm + 1.5 * min(1.0, 2.0 * pose.lie), elbow + 0.4 * pose.lie
         arm, elbow = arm + 0.3 * pose.bend, elbow * (1.0 - 0.6 * pose.bend)
+        arm, elbow = arm + (1.5 - arm) * pose.reach, elbow * (1.0 - pose.reach)
         twist = -0.05 * math.sin(arm_phase) * pose.swing * -1.0
         up = 0.52 * k
         shoulder = (up * math.sin(lean) + twist, sign * shoulder_half, pelvis + up * math.cos(lean))
@@ -279,6 +282,38 @@ def suitcase(colour: Colour) -> Figure:
     dark = shade(colour, 0.5)
     bars = [Part("bar", (8 + i, 9 + i), 0.018, dark, 0.1) for i in range(3)]
     return np.concatenate([points, grip]), parts + bars
+
+
+def dog(coat: Colour, phase: float) -> Figure:
+    """A large dog; `phase` is that of its trot in radians."""
+    spine = [(0.27, 0.0, 0.52), (-0.27, 0.0, 0.5), (0.5, 0.0, 0.7), (0.65, 0.0, 0.65), (-0.55, 0.0, 0.66)]
+    legs = []
+    for x, turn in ((0.25, 0.0), (-0.27, math.pi)):
+        for side in (-1, 1):
+            swing = 0.16 * math.sin(phase + turn + (math.pi if side > 0 else 0.0))
+            legs += [(x, 0.08 * side, 0.45), (x + swing, 0.08 * side, 0.03)]
+    dark = shade(coat, 0.75)
+    parts = [Part("bar", (5 + 2 * i, 6 + 2 * i), 0.04, dark) for i in range(4)]
+    parts += [
+        Part("hull", (0, 1), (0.15, 0.12), coat),
+        Part("hull", (0, 2), (0.1, 0.08), coat, 0.02),
+        Part("hull", (2, 3), (0.1, 0.05), dark, 0.05),
+        Part("bar", (1, 4), 0.03, dark),
+    ]
+    return np.array(spine + legs), parts
+
+
+def bird(colour: Colour, phase: float) -> Figure:
+    """A pigeon in flight, its middle at 0; `phase` is that of its wings in radians."""
+    lift = 0.2 * math.sin(phase)
+    points = [(0.17, 0.0, 0.0), (-0.18, 0.0, 0.0), (0.26, 0.0, 0.03)]
+    points += [
+        (x, side * y, z) for side in (-1, 1) for x, y, z in ((0.1, 0.0, 0.03), (-0.1, 0.0, 0.03), (0.0, 0.36, lift))
+    ]
+    wing = shade(colour, 1.2)
+    parts = [Part("face", (3 + 3 * i, 4 + 3 * i, 5 + 3 * i), 0.0, wing) for i in (0, 1)]
+    parts += [Part("hull", (0, 1), (0.09, 0.05), colour), Part("ball", (2,), 0.06, shade(colour, 0.8))]
+    return np.array(points), parts
 
 
 def _ring(x: float, y: float, radius: float, count: int = 18) -> Points:
