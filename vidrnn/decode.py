@@ -4,10 +4,12 @@ Streaming; the luma plane is taken straight from the decoder where the format ha
 and no protocol at all: a playlist in disguise reaches neither the network nor another file.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,17 +21,19 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from vidrnn.errors import DecodeError
 from vidrnn.timebase import TimeBase
 
-_LUMA_FIRST = ("yuv", "yuvj", "yuva", "nv12", "nv16", "nv21", "nv24", "gray")
+_LUMA_PLANE = re.compile(r"(yuv[aj]?\d{3}p|nv\d\d|gray)((?P<bits>9|1\d)(?P<order>[lb])e)?")  # it is the first plane
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _MAX_PIXELS = 2**27  # a larger picture is not decoded
 _MAX_STREAMS = 64
 _MAX_ASPECT = 16  # a displayed picture may be so much longer than it is wide, or the other way round
 _NOT_VIDEO = {"tty": "is text"}  # demuxers that make a film of anything
+_STILL = "_pipe"  # how the names of demuxers of pictures end
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class VideoFacts:
         time_base: of every pts.
         duration_seconds: as the container claims; None where it does not.
         created_at: the container's creation time in UTC; None where there is none.
+        remark: what else there is to know of it, in words; mostly nothing.
     """
 
     codec: str
@@ -52,6 +57,7 @@ class VideoFacts:
     time_base: TimeBase
     duration_seconds: float | None
     created_at: datetime | None
+    remark: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class VideoReader:
     """The default video stream of a local file, as a context manager.
 
     After `frames` has been exhausted, `num_undecodable` counts the packets that FFmpeg could not decode and
-    `truncated` says whether the file broke off.
+    `truncated` says whether the file broke off; `time_base` is the seconds a tick of every pts.
 
     Args:
         path: of the file.
@@ -101,6 +107,10 @@ class VideoReader:
             except (av.FFmpegError, ValueError, OSError) as error:
                 raise DecodeError(f"is not a video that can be opened ({_reason(error)})") from None
             self._stream = self._default_stream()
+            base = self._stream.time_base
+            assert base is not None
+            self.time_base = TimeBase(base.numerator, base.denominator)
+            self._is_avi = self._container.format.name == "avi"
             self._stream.thread_type = "FRAME"
             self._stream.codec_context.thread_count = threads
             self._stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
@@ -128,21 +138,17 @@ class VideoReader:
             raise DecodeError("holds video of a codec that FFmpeg does not know")
         return stream
 
-    @property
-    def time_base(self) -> TimeBase:
-        """Seconds per tick."""
-        base = self._stream.time_base
-        assert base is not None
-        return TimeBase(base.numerator, base.denominator)
-
     def facts(self) -> VideoFacts:
         """Read the container's facts, and one frame for the rotation and the true size. Use a reader of its own."""
-        frame = next(self._decoded(), None)
+        decoded = self._decoded()
+        frame = next(decoded, None)
         context = self._stream.codec_context
         if frame is None and not context.width:  # FFmpeg forgets a size that it was told to refuse
             raise DecodeError(f"holds no picture of 1 to {_MAX_PIXELS} pixels")
         if frame is None:
             raise DecodeError("holds no frame that can be decoded")
+        if self._container.format.name.endswith(_STILL) and next(decoded, None) is None:
+            raise DecodeError("is a single picture; a folder that holds nothing but numbered pictures is a video")
         rotation = round(frame.rotation / 90) % 4 * 90
         aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
         width, height = frame.width, frame.height
@@ -153,19 +159,33 @@ class VideoReader:
         if max(width, height) > _MAX_ASPECT * min(width, height):
             raise DecodeError(f"holds pictures of {width} x {height}, longer than {_MAX_ASPECT} to 1")
         return VideoFacts(
-            codec=context.name,
+            codec=context.codec.canonical_name,  # and not that of a library that decodes it
             width=width,
             height=height,
             rotation=rotation,
             time_base=self.time_base,
             duration_seconds=self._duration_seconds(),
             created_at=_created_at(dict(self._container.metadata)),
+            remark="; ".join(self._remarks(frame)),
         )
 
     def _duration_seconds(self) -> float | None:
         if self._stream.duration is not None:
             return self.time_base.seconds(self._stream.duration)
-        return None if self._container.duration is None else self._container.duration / 1_000_000
+        if self._container.duration is None:
+            return None
+        # Matroska and FLV say when the last frame ends; what lies before the first is no part of the video.
+        seconds = (self._container.duration - max(0, self._container.start_time or 0)) / 1_000_000
+        return seconds if seconds > 0 else None
+
+    def _remarks(self, frame: VideoFrame) -> Iterator[str]:
+        others = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
+        if len(others) > 1:
+            number = others.index(self._stream) + 1
+            yield f"holds {len(others)} video streams, of which the default one, number {number}, is used"
+        if self._stream.start_time is None and frame.pts is None:
+            rate = 1 / self.time_base.seconds(self._ticks(frame))
+            yield f"carries no times; its frames are taken to be {rate:g} a second"
 
     def _decoded(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
@@ -182,18 +202,33 @@ class VideoReader:
             self.truncated = True
             yield None
 
-    def frames(self) -> Iterator[Frame]:
-        """Every frame that can be decoded, in order of presentation; pts strictly ascend."""
-        index, last = 0, None
+    def _timed(self) -> Iterator[tuple[int, VideoFrame]]:
+        """Every frame that can be decoded, in order of presentation, with its pts, which strictly ascend."""
+        last, ticks = None, 0
         for frame in self._decoded():
-            pts = frame.pts
+            pts = self._pts(frame)
+            if pts is None and (self._is_avi or self._stream.start_time is None):
+                pts = 0 if last is None else last + ticks
             if pts is None or (last is not None and pts <= last):
                 self.num_undecodable += 1  # without a time of its own a frame has no place in any table
                 continue
-            last = pts
+            last, ticks = pts, self._ticks(frame)
+            yield pts, frame
+
+    def _pts(self, frame: VideoFrame) -> int | None:
+        """An AVI says when frames are decoded, one after the other, and FFmpeg can but guess when they are shown."""
+        return frame.dts if self._is_avi else frame.pts
+
+    def _ticks(self, frame: VideoFrame) -> int:
+        """How long a frame lasts where only the frame rate tells it."""
+        rate = self._stream.guessed_rate or self._stream.average_rate or 25  # 25 is what FFmpeg takes
+        return frame.duration or max(1, round(1 / (rate * Fraction(self.time_base.num, self.time_base.den))))
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame that can be decoded, in order of presentation; pts strictly ascend."""
+        for index, (pts, frame) in enumerate(self._timed()):
             luma, limited = _luma(frame)
             yield Frame(index, pts, luma, limited)
-            index += 1
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """The frames at some pts: (pts, upright BGR picture of the displayed size, (height, width, 3)).
@@ -211,10 +246,10 @@ class VideoReader:
         if not missing:
             return
         with VideoReader(self._path) as again:
-            for frame in again._decoded():
-                if frame.pts in missing:
-                    missing.remove(frame.pts)
-                    yield frame.pts, self._upright(frame)
+            for pts, frame in again._timed():
+                if pts in missing:
+                    missing.remove(pts)
+                    yield pts, self._upright(frame)
                 if not missing:
                     break
 
@@ -225,8 +260,9 @@ class VideoReader:
         except (av.FFmpegError, OSError):
             return None
         for frame in self._decoded():
-            if frame.pts is not None and frame.pts >= pts:
-                return frame if frame.pts == pts else None
+            found = self._pts(frame)
+            if found is not None and found >= pts:
+                return frame if found == pts else None
         return None
 
     def _upright(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
@@ -239,13 +275,24 @@ class VideoReader:
 
 
 def _luma(frame: VideoFrame) -> tuple[npt.NDArray[np.uint8], bool]:
-    name, plane = frame.format.name, frame.planes[0]
-    eight_bit = frame.format.components[0].bits == 8 if frame.format.components else False
-    if eight_bit and name.startswith(_LUMA_FIRST):
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        full = name.startswith(("yuvj", "gray")) or frame.color_range == _FULL_RANGE
-        return rows[: frame.height, : frame.width], not full
-    return np.asarray(frame.reformat(format="gray").to_ndarray(), np.uint8), False
+    """(height, width) levels of 0 to 255, and whether they are of limited range; grey is always of full range."""
+    pixels = frame.format
+    plain = _LUMA_PLANE.fullmatch(pixels.name)
+    if plain:
+        full = pixels.name.startswith(("yuvj", "gray")) or frame.color_range == _FULL_RANGE
+        kind = np.dtype(f"{'<' if plain['order'] == 'l' else '>'}u2") if plain["bits"] else np.dtype(np.uint8)
+        plane = frame.planes[0]
+        rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
+        levels = rows[: frame.height, : frame.width]
+        if not plain["bits"]:
+            return levels, not full
+        bits = int(plain["bits"])
+        scale = 255 / (2**bits - 1) if full else 2.0 ** (8 - bits)  # 16–235 is 64–940 in ten bits
+        return np.asarray(cv2.convertScaleAbs(levels.astype(np.uint16), alpha=scale), np.uint8), not full
+    if pixels.components[0].is_luma and len(pixels.components) > 2:
+        return _luma(frame.reformat(format="yuv444p"))
+    grey = frame.reformat(format="gray", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.JPEG)
+    return np.asarray(grey.to_ndarray(), np.uint8), False
 
 
 def _created_at(metadata: dict[str, str]) -> datetime | None:

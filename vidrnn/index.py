@@ -28,7 +28,8 @@ _MAX_CAMERA = 240  # bytes of its name once it is percent-encoded; a folder's ma
 _LIMIT_SECONDS = 30.0  # to open a file and decode a picture of it
 _PER_PROCESS = 16  # files that take about as long as the start of a process
 _IN_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$|/\.dvc/cache/[0-9a-f]{2}/[0-9a-f]{30}$")
-_COPIED = ("codec", "width", "height", "rotation", "duration_seconds")  # columns that are called as in VideoFacts
+# What is called as in VideoFacts; all but the remark are columns.
+_COPIED = ("codec", "width", "height", "rotation", "duration_seconds", "remark")
 
 
 def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path) -> pa.Table:
@@ -89,7 +90,9 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path
         if row["video_id"] in problems:
             row |= {"status": "unreadable", "message": problems[row["video_id"]]}
         elif row["status"] == "ok":
-            row |= _columns(entries[row["video_id"]]["facts"], row["video_id"], params, time_zone)
+            facts = entries[row["video_id"]]["facts"]
+            row |= _columns(facts, row["video_id"], params, time_zone)
+            row["message"] = "; ".join(filter(None, [row["message"], facts["remark"]]))
     if all(row["status"] == "unreadable" for row in rows):
         raise FootageError(
             f"{videos}: none of its {len(rows)} files is a video that can be read; the first, "
@@ -147,7 +150,8 @@ def _facts(path: Path) -> dict[str, Any] | str:
     limit_memory()
     try:
         if codec := codec_of(path):
-            return {"codec": codec, "num_frames": open_sequence(path).num_frames, "created_at": None}
+            num_frames = open_sequence(path).num_frames
+            return {"codec": codec, "num_frames": num_frames, "created_at": None, "remark": ""}
         with VideoReader(path) as reader:
             facts = reader.facts()
     except (DecodeError, MemoryError) as error:
@@ -159,7 +163,7 @@ def _facts(path: Path) -> dict[str, Any] | str:
 
 def _columns(facts: dict[str, Any], video_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:
     """What a file and its name say, as columns of the table."""
-    row = {name: value for name, value in facts.items() if name not in ("created_at", "num_frames")}
+    row = {name: value for name, value in facts.items() if name not in ("created_at", "num_frames", "remark")}
     if "num_frames" in facts:  # without times of their own
         step, count = params.frames_step, facts["num_frames"]
         row |= {"time_base_num": step.numerator, "time_base_den": step.denominator}
