@@ -76,7 +76,9 @@ def _runs(directory: Path, params: Params, seeds: int) -> list[dict[str, float]]
             scored = time.monotonic()
             made = root / "features", root / "model", root / "scores"
             make_tables(videos, index, *made, seeded.alarms, root / "tables", root / "media")
-            summary = evaluate(root / "tables", root / "model", labels, seeded).summary
+            summary = evaluate(
+                root / "features", root / "scores", root / "tables", root / "model", labels, seeded
+            ).summary
             run = {name: summary[name]["value"] for name in COLUMNS if name in summary}
             run |= {
                 "train_seconds": trained - start,

@@ -97,3 +97,60 @@ def held(frame_index, values, num_frames):
             current = values[frame_index.index(frame)]
         result.append(current)
     return result
+
+
+def overlap(box, other):
+    """Intersection over union of two boxes of whole numbers, pixel by pixel."""
+    pixels, others = ({(x, y) for x in range(b[0], b[2]) for y in range(b[1], b[3])} for b in (box, other))
+    return Fraction(len(pixels & others), len(pixels | others))
+
+
+def detection_area(videos, by_track):
+    """RBDC, or TBDC `by_track`, of (num_frames, predicted (frame, box, score), true (frame, box, track)) a video.
+
+    As Street Scene defines them: at every threshold, count what is found and what is false, literally.
+    """
+    num_frames = sum(frames for frames, _, _ in videos)
+    scores = {p[2] for _, predicted, _ in videos for p in predicted}
+    points = []
+    for threshold in sorted(scores, reverse=True):
+        found, false = [], 0
+        for _, predicted, true in videos:
+            kept = [p for p in predicted if p[2] >= threshold]
+            hit = [any(p[0] == t[0] and overlap(p[1], t[1]) >= Fraction(1, 10) for p in kept) for t in true]
+            false += sum(not any(p[0] == t[0] and overlap(p[1], t[1]) >= Fraction(1, 10) for t in true) for p in kept)
+            if by_track:
+                for track in {t[2] for t in true}:
+                    own = [h for h, t in zip(hit, true, strict=True) if t[2] == track]
+                    found.append(10 * sum(own) >= len(own))
+            else:
+                found += hit
+        points.append((Fraction(false, num_frames), Fraction(sum(found), len(found)) if found else None))
+    if not any(true for _, _, true in videos):
+        return None
+    total = Fraction(0)
+    for (fpr, rate), (following, _) in pairwise([*points, (Fraction(1), None)]):
+        total += rate * (min(following, Fraction(1)) - min(fpr, Fraction(1)))
+    return total
+
+
+def tracks_of(regions):
+    """Link (frame, box) regions: over every pair that may be one, the largest overlap first; a set of pairs' groups."""
+    track, ends = {}, []
+    for frame in sorted({f for f, _ in regions}):
+        here = [i for i, (f, _) in enumerate(regions) if f == frame]
+        pairs = [
+            (-overlap(regions[i][1], regions[end][1]), i, k)
+            for i in here
+            for k, end in enumerate(ends)
+            if frame - regions[end][0] - 1 <= 2
+        ]
+        for negative, i, k in sorted(pairs):
+            if -negative > Fraction(1, 10) and i not in track and k not in {track.get(j) for j in here}:
+                track[i] = k
+        for i in here:
+            if i not in track:
+                track[i] = len(ends)
+                ends.append(i)
+            ends[track[i]] = i
+    return [track[i] for i in range(len(regions))]

@@ -1,5 +1,6 @@
 import csv
 import json
+from itertools import pairwise
 from urllib.parse import quote
 
 import numpy as np
@@ -9,11 +10,12 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
+from synthetic import write_regions
 
 from vidrnn.errors import CheckpointError, LabelsError, SchemaError
 from vidrnn.evaluate import evaluate, hold_until_next, label_frames, source_times, write_evaluation
 from vidrnn.params import load_params
-from vidrnn.schema import SCHEMAS
+from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.stages import evaluate as stage
 from vidrnn.storage import read_metadata, read_table, video_path, write_table
 
@@ -48,6 +50,7 @@ WITH_INTERVAL = {
     "event_precision",
     "event_recall",
 }
+WITH_REGIONS = {"pointing", "rbdc", "tbdc"}
 WITH_LABELS = WITHOUT_LABELS | WITH_INTERVAL | {"ap_base_rate", "num_events_predicted", "num_events_labelled"}
 
 
@@ -56,7 +59,9 @@ class Workspace:
 
     def __init__(self, root):
         self.root, self.rows = root, []
-        self.tables, self.model, self.labels = root / "tables", root / "model", root / "labels"
+        self.features, self.scores, self.tables, self.model, self.labels = self.made = [
+            root / name for name in ("features", "scores", "tables", "model", "labels")
+        ]
         self.labels.mkdir()
 
     def video(self, name, scores, alarms=(), events=(), raw=None, **facts):
@@ -110,6 +115,18 @@ class Workspace:
         path = video_path(self.tables / table, camera, name)
         write_table(path, pa.Table.from_pylist(filled, schema=SCHEMAS[table]), SCHEMAS[table])
 
+    def place(self, name, maps, moving=()):
+        """The cell scores of each analysed frame, and what moves as (frame_index, x0, y0, x1, y1)."""
+        camera, schema = name.split("/")[0], scores_schema(*np.shape(maps)[1:])
+        others = schema.remove(schema.get_field_index("cells"))
+        row = {"pts": 0, "time_seconds": 0, "valid": True, "score_raw": 0, "score": 0}
+        table = pa.Table.from_pylist([row | {"frame_index": 2 * k} for k in range(len(maps))], schema=others)
+        cells = pa.FixedShapeTensorArray.from_numpy_ndarray(np.asarray(maps, np.float16))
+        table = table.append_column(schema.field("cells"), cells).select(schema.names)
+        write_table(video_path(self.scores, camera, name), table, schema)
+        write_regions(video_path(self.features / "regions", camera, name), moving)
+        return self
+
     def card(self, camera, hours=2.0, alarms=3, nll=1.5, threshold=0.5):
         path = self.model / quote(camera, safe="") / "model.json"
         path.parent.mkdir(parents=True)
@@ -129,7 +146,7 @@ class Workspace:
     def evaluate(self):
         videos = pa.Table.from_pylist(self.rows, schema=SCHEMAS["videos"])
         write_table(self.tables / "videos.parquet", videos, SCHEMAS["videos"])
-        return evaluate(self.tables, self.model, self.labels, PARAMS)
+        return evaluate(*self.made, PARAMS)
 
 
 @pytest.fixture
@@ -321,6 +338,88 @@ def test_labels_of_what_is_not_measured_are_ignored_and_counted(workspace):
     assert summary["ap_base_rate"] == 3 / 8
 
 
+BOXES = "video,frame_index,x0,y0,x1,y1\n"
+
+
+def placed(workspace):
+    """A video of 8 source frames, 160 × 120, with a grid of 4 × 4 cells: windows of 24 × 24 around their centres.
+
+    The highest cells of its four analysed frames are centred at (20, 15), (20, 15), (140, 105) and (60, 45).
+    """
+    tops = [{(0, 0): 3.0}, {(0, 0): 4.0, (3, 3): 2.0}, {(3, 3): 1.0}, {(1, 1): 0.5}]
+    maps = np.zeros((4, 4, 4))
+    for k, top in enumerate(tops):
+        for cell, score in top.items():
+            maps[k][cell] = score
+    workspace.card("gate").video("gate/a.mp4", [0.1] * 4, width=160, height=120)
+    return workspace.place("gate/a.mp4", maps, [(2, 5, 5, 25, 25), (4, 100, 0, 160, 20)])
+
+
+def test_places_that_can_be_worked_out_by_hand(workspace):
+    # Source frames 0, 1 show a region of 3.0 at (8, 3, 32, 27); frames 2, 3 the moving one at (5, 5, 25, 25) of 4.0 and
+    # a false one of 2.0; frames 4, 5 a window of 1.0 at (128, 93, 152, 117); frames 6, 7 a false one of 0.5.
+    true = ["1,8,3,32,27", "2,10,10,25,25", "3,140,60,160,80", "5,128,93,152,105"]
+    text = BOXES + "".join(f"gate/a.mp4,{row}\n" for row in true)
+    evaluation = placed(workspace).label(text, "regions").evaluate()
+    summary = evaluation.summary
+    assert set(summary) == WITHOUT_LABELS | WITH_REGIONS | {"cameras"}
+    assert all(set(summary[name]) == {"value", "low", "high", "left_out"} for name in WITH_REGIONS)
+    # In the frames 1, 2 and 3, the highest cell is at (20, 15), in the last at (140, 105), which is below the region.
+    assert summary["pointing"]["value"] == 2 / 4
+    # Falling thresholds: 4.0 finds frame 2, false in frame 3; 3.0 finds frame 1, false in frame 0; 2.0 is false in
+    # frames 2 and 3; 1.0 finds frame 5, false in frame 4; 0.5 is false in two more. Of 8 frames:
+    rates = [(1, 1 / 4), (2, 2 / 4), (4, 2 / 4), (5, 3 / 4), (7, 3 / 4), (8, None)]
+    area = sum((after - fpr) / 8 * rate for (fpr, rate), (after, _) in pairwise(rates))
+    assert summary["rbdc"]["value"] == pytest.approx(area, abs=1e-6) == 0.5
+    # Tracks: frames 1 and 2, found at 4.0; frame 3, never; frame 5, at 1.0.
+    rates = [(1, 1 / 3), (2, 1 / 3), (4, 1 / 3), (5, 2 / 3), (8, None)]
+    area = sum((after - fpr) / 8 * rate for (fpr, rate), (after, _) in pairwise(rates))
+    assert summary["tbdc"]["value"] == pytest.approx(area, abs=1e-6)
+    assert {row["name"] for row in evaluation.metrics.to_pylist()} >= WITH_REGIONS
+
+
+def test_tracks_that_are_labelled_are_not_made_up(workspace):
+    rows = ["1,8,3,32,27,a", "2,10,10,25,25,b", "3,140,60,160,80,a"]
+    text = BOXES.replace("\n", ",track_id\n") + "".join(f"gate/a.mp4,{row}\n" for row in rows)
+    summary = placed(workspace).label(text, "regions").evaluate().summary
+    # b is found at 4.0, with a false region in one of 8 frames; a, half of it, at 3.0 with another.
+    assert summary["tbdc"]["value"] == pytest.approx(1 / 8 * 1 / 2 + 6 / 8, abs=1e-6)
+
+
+def test_ordinary_videos_count_their_false_regions(workspace):
+    text = BOXES + "gate/a.mp4,2,5,5,25,25\n"
+    alone = placed(workspace).label(text, "regions").evaluate().summary
+    assert alone["rbdc"]["value"] == pytest.approx(7 / 8)
+    maps = np.zeros((4, 4, 4))
+    maps[:, 2, 2] = 9.0
+    workspace.video("gate/b.mp4", [0.1] * 4, width=160, height=120).place("gate/b.mp4", maps)
+    both = workspace.evaluate().summary
+    assert both["rbdc"]["value"] == pytest.approx(1 - 9 / 16)
+    assert both["rbdc"]["left_out"] > 0  # resamples without the one true region
+    assert both["pointing"]["value"] == alone["pointing"]["value"] == 1.0
+
+
+def test_true_regions_behind_what_could_be_read_are_ignored_and_counted(workspace):
+    workspace = placed(workspace)
+    workspace.rows[0]["status"] = "partial"
+    text = BOXES + "gate/a.mp4,2,5,5,25,25\ngate/a.mp4,8,0,0,9,9\ngate/a.mp4,99,0,0,9,9\n"
+    summary = workspace.label(text, "regions").evaluate().summary
+    assert summary["labels_ignored"] == 2 and summary["pointing"]["value"] == 1.0
+
+
+def test_true_regions_of_what_has_no_picture_are_ignored_and_counted(workspace):
+    workspace.card("gate").video("gate/a.npy", [0.1] * 4)
+    summary = workspace.label(BOXES + "gate/a.npy,2,5,5,25,25\n", "regions").evaluate().summary
+    assert summary["labels_ignored"] == 1 and summary["pointing"]["value"] is None and summary["rbdc"]["value"] is None
+
+
+def test_scores_must_be_there_where_true_regions_are(workspace):
+    workspace = placed(workspace).label(BOXES, "regions")
+    video_path(workspace.scores, "gate", "gate/a.mp4").unlink()
+    with pytest.raises(SchemaError, match="not there; run `dvc repro`"):
+        workspace.evaluate()
+
+
 def test_objects_alone_are_labels_but_no_measure_of_frames(workspace):
     workspace.card("gate").video("gate/a.mp4", [0.1, 0.9])
     summary = workspace.label("video,frame_index,x0,y0,x1,y1\n", "objects").evaluate().summary
@@ -415,9 +514,7 @@ def test_the_stage_writes_the_same_bytes_again(workspace, tmp_path):
     for run in ("first", "second"):
         out = tmp_path / run
         stage.main(
-            str(workspace.tables),
-            str(workspace.model),
-            str(workspace.labels),
+            *map(str, workspace.made),
             str(out / "metrics.parquet"),
             str(out / "evaluate.json"),
             str(out / "plots"),

@@ -161,6 +161,132 @@ def test_events_that_only_touch_do_not_overlap():
     assert math.isnan(silent.precision) and silent.recall == 0
 
 
+corner = st.integers(0, 6)
+boxes = st.tuples(corner, corner, st.integers(1, 5), st.integers(1, 5)).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+FRAMES = 4  # of each video of regions
+true_regions = st.lists(st.tuples(st.integers(0, FRAMES - 1), boxes), max_size=6)
+predicted_regions = st.lists(st.tuples(st.integers(0, FRAMES - 1), boxes, st.integers(1, 4)), max_size=6)
+
+
+def columns(rows, count):
+    """Rows of (frame, box, ...) as arrays, sorted by frame."""
+    rows = sorted(rows, key=lambda row: row[0])
+    frames, found = np.array([row[0] for row in rows], int), np.array([row[1] for row in rows], float).reshape(-1, 4)
+    return frames, found, *(np.array([row[k] for row in rows], float) for k in range(2, count))
+
+
+def found_in(predicted, true):
+    """`Found` of a video, the score of each track, and the track of each true region."""
+    true_frames, true_boxes = columns(true, 2)
+    track = metrics.link_regions(true_frames, true_boxes)
+    found = metrics.find_regions(*columns(predicted, 3), true_frames, true_boxes)
+    return found, metrics.find_tracks(found.regions, track), track
+
+
+@given(st.lists(boxes, max_size=4), st.lists(boxes, max_size=4))
+def test_overlap_agrees_with_counting_pixels(some, others):
+    found = metrics.overlap(*(np.array(these, float).reshape(-1, 4) for these in (some, others)))
+    assert found.tolist() == [[pytest.approx(float(reference.overlap(a, b))) for b in others] for a in some]
+
+
+@given(true_regions)
+def test_linking_agrees_with_trying_every_pair(true):
+    true = sorted(true, key=lambda region: region[0])
+    assert metrics.link_regions(*columns(true, 2)).tolist() == reference.tracks_of(true)
+
+
+def test_a_track_bridges_two_frames_and_no_more():
+    def track_of(*frames):
+        return metrics.link_regions(np.array(frames), np.tile([0.0, 0, 10, 10], (len(frames), 1))).tolist()
+
+    assert track_of(0, 3, 6) == [0, 0, 0]
+    assert track_of(0, 4, 5) == [0, 1, 1]
+    assert track_of(0, 0, 1) == [0, 1, 0]  # each region of a frame is of another track
+    assert metrics.link_regions(np.empty(0, int), np.empty((0, 4))).tolist() == []
+
+
+@given(
+    st.lists(st.tuples(predicted_regions, true_regions), min_size=1, max_size=3),
+    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+)
+def test_detection_areas_agree_with_counting_at_every_threshold(videos, drawn):
+    videos = [videos[i % len(videos)] for i in range(3)]
+    parts = [found_in(*video) for video in videos]
+    plain = [
+        (FRAMES, predicted, [(*t, k) for t, k in zip(sorted(true, key=lambda t: t[0]), track, strict=True)])
+        for (predicted, true), (_, _, track) in zip(videos, parts, strict=True)
+    ]
+    times = np.bincount(drawn, minlength=3)
+    for by_track in (False, True):
+        found = [tracks if by_track else regions.regions for regions, tracks, _ in parts]
+        ranking = metrics.ResampledDetection(found, [regions.false for regions, _, _ in parts], [FRAMES] * 3)
+        expected = reference.detection_area([plain[i] for i in drawn], by_track)
+        assert same(ranking.area(times), expected)
+
+
+def test_detection_areas_on_a_worked_example():
+    # Ten frames; a true region in each of the first four, at one place, so one track.
+    true = [(f, (0, 0, 10, 10)) for f in range(4)]
+    predicted = [
+        (0, (0, 0, 10, 10), 9.0),  # found at once
+        (7, (0, 0, 10, 10), 8.0),  # false
+        (1, (0, 0, 10, 1), 7.0),  # overlaps by exactly a tenth: found
+        (1, (20, 20, 30, 30), 7.0),  # false at the same threshold
+        (2, (0, 0, 9, 1), 6.0),  # by 9 %: false
+        (3, (8, 0, 18, 10), 5.0),  # by 2 / 18: found
+    ]
+    found, tracks, _ = found_in(predicted, true)
+    assert found.regions.tolist() == [9, 7, -math.inf, 5] and sorted(found.false.tolist()) == [6, 7, 8]
+    assert tracks.tolist() == [9.0]  # a tenth of four regions is one
+    rbdc = metrics.ResampledDetection([found.regions], [found.false], [10])
+    # 1/4 until 0.2 false regions a frame, 2/4 until 0.3, then 3/4.
+    assert rbdc.area(np.array([1])) == pytest.approx(0.2 * 0.25 + 0.1 * 0.5 + 0.7 * 0.75)
+    assert metrics.ResampledDetection([tracks], [found.false], [10]).area(np.array([1])) == pytest.approx(1.0)
+
+
+def test_more_than_one_false_region_a_frame_is_out_of_the_measure():
+    rate = metrics.ResampledDetection([np.array([5.0, 1.0])], [np.full(3, 2.0)], [2])
+    assert rate.area(np.array([1])) == 0.5
+    assert metrics.ResampledDetection([np.array([5.0, 5.0])], [np.empty(0)], [2]).area(np.array([1])) == 1.0
+    assert metrics.ResampledDetection([np.full(2, -np.inf)], [np.empty(0)], [2]).area(np.array([1])) == 0.0
+    assert math.isnan(metrics.ResampledDetection([np.empty(0)], [np.ones(3)], [2]).area(np.array([1])))
+
+
+@given(true_regions, predicted_regions)
+def test_a_prediction_that_knows_the_truth_cannot_be_beaten(true, predicted):
+    if not true:
+        return
+    ideal = [(frame, box, 5) for frame, box in true]
+    for rows, floor in ((ideal, 1.0), ([*ideal, *predicted], 1.0), (predicted, 0.0)):
+        found, tracks, _ = found_in(rows, true)
+        for scores in (found.regions, tracks):
+            area = metrics.ResampledDetection([scores], [found.false], [FRAMES]).area(np.array([1]))
+            assert floor - 1e-12 <= area <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 30, 70, 100, 101])
+def test_a_track_is_found_with_a_tenth_of_its_regions(count):
+    needed = -(-count // 10)
+    regions = np.where(np.arange(count) < needed, 2.0, -np.inf)
+    assert metrics.find_tracks(regions, np.zeros(count, int)).tolist() == [2.0]
+    regions[0] = -np.inf
+    assert metrics.find_tracks(regions, np.zeros(count, int)).tolist() == [-np.inf]
+
+
+@given(true_regions, st.lists(st.tuples(corner, corner), min_size=FRAMES, max_size=FRAMES))
+def test_pointing_agrees_with_looking_at_every_frame(true, points):
+    def hits(frame):
+        x, y = points[frame]
+        return any(b[0] <= x < b[2] and b[1] <= y < b[3] for f, b in true if f == frame)
+
+    with_truth = {frame for frame, _ in true}
+    counts = metrics.pointing(np.array(points, float), *columns(true, 2))
+    assert counts == (sum(hits(frame) for frame in with_truth), len(with_truth))
+    assert same(counts.accuracy, counts.inside / counts.frames if true else None)
+
+
 @given(st.lists(scored, min_size=2, max_size=4), st.integers(0, 5))
 def test_the_bootstrap_agrees_with_literal_resampling(videos, seed):
     labels, scores = arrays([frame for video in videos for frame in video])

@@ -30,8 +30,8 @@ LAYERS = (
     ("work", "report results tables evaluate gate train score ray_fit fit extract index demo fan_out"),
     (
         "domain",
-        "metrics labels events calibration surprise checkpoint losses model cells windows features sequences decode "
-        "encode demo_plan demo_scene easel figures",
+        "metrics labels events objects calibration surprise checkpoint losses model cells windows features sequences "
+        "decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "cards storage"),
     ("words", "params schema timebase errors"),

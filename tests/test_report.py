@@ -308,6 +308,9 @@ def realistic(root: Path) -> Workspace:
             "recall": (0.64, 0.49, 0.8),
             "f1": (0.71, 0.58, 0.83),
             "accuracy": (0.93, 0.9, 0.96),
+            "pointing": (0.83, 0.68, 0.95),
+            "rbdc": (0.81, 0.62, 0.95),
+            "tbdc": (0.93, 0.8, 1.0),
             "num_events_labelled": (9,),
             "num_events_predicted": (12,),
         }

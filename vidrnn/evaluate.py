@@ -2,13 +2,13 @@
 
 A score holds until the next analysed frame, and everything is measured over all source frames of every scored video
 that could be read, warm-up included, on one global scale. Figures of alarms use the alarms as they were raised, figures
-of events the table `events`. Without labels there are still the hours of footage and the false alarms promised and
-seen on held-out ordinary footage.
+of events the table `events`, figures of places the scores of cells. Without labels there are still the hours of footage
+and the false alarms promised and seen on held-out ordinary footage.
 """
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, HeldOut
 from vidrnn.cards import CARD, camera_dir, load_card
@@ -28,6 +29,8 @@ from vidrnn.metrics import (
     EventCounts,
     Floats,
     Ints,
+    Pointing,
+    ResampledDetection,
     ResampledRanking,
     auroc,
     auroc_macro,
@@ -37,16 +40,21 @@ from vidrnn.metrics import (
     confusion,
     equal_error_rate,
     event_precision_recall,
+    find_regions,
+    find_tracks,
+    link_regions,
     minmax_per_video,
+    pointing,
     poisson_interval,
     precision_recall_curve,
     ratio,
     roc_curve,
     smooth_gaussian,
 )
+from vidrnn.objects import BOX, CellGrid, moving_boxes, unusual_regions
 from vidrnn.params import EvaluateParams, Params
 from vidrnn.schema import SCHEMAS
-from vidrnn.storage import read_table, replacing, video_path, write_json, write_table
+from vidrnn.storage import check_version, read_metadata, read_table, replacing, video_path, write_json, write_table
 
 ALL_CAMERAS = "*"
 CURVE_POINTS = 400
@@ -82,7 +90,24 @@ class _Labelled:
     unusual: Bools
     frames: Confusion
     events: EventCounts
-    labels_ignored: int  # events that lie wholly behind the part that could be read
+
+
+@dataclass(frozen=True)
+class _Located:
+    """One video against its true regions.
+
+    Attributes:
+        pointing: whether highest cells lie inside them.
+        regions, tracks: the score up to which each is found.
+        false: scores of predicted regions that are none.
+        num_frames: of the source.
+    """
+
+    pointing: Pointing
+    regions: Floats
+    tracks: Floats
+    false: Floats
+    num_frames: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +117,8 @@ class _Video:
     hours: float
     num_frames: int
     labelled: _Labelled | None
+    located: _Located | None
+    labels_ignored: int  # that lie wholly behind the part that could be read, or in a picture where there is none
 
 
 @dataclass(frozen=True)
@@ -105,10 +132,13 @@ class _Card:
     nll: float
 
 
-def evaluate(tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params) -> Evaluation:
+def evaluate(
+    features_dir: Path, scores_dir: Path, tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params
+) -> Evaluation:
     """Measure every camera and all of them together.
 
     Args:
+        features_dir, scores_dir: with the moving regions and the cell scores, read only against regions.csv.
         tables_dir: with videos.parquet and the per-video folders frames and events.
         model_dir: with a folder a camera; one without a folder has no model.
         labels_dir: label files, or an empty folder.
@@ -122,7 +152,8 @@ def evaluate(tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params
     rows = read_table(tables_dir / "videos.parquet", SCHEMAS["videos"])
     labels = load_labels(labels_dir, rows)
     facts = sorted(rows.to_pylist(), key=lambda row: (row["camera_id"], row["video_id"]))
-    by_id = {row["video_id"]: _read_video(tables_dir, row, labels.events) for row in facts}
+    roots = features_dir, scores_dir, tables_dir
+    by_id = {row["video_id"]: _read_video(roots, row, labels) for row in facts}
     videos = {name: video for name, video in by_id.items() if video is not None}
     cameras = sorted({row["camera_id"] for row in facts})
     cards = {camera: card for camera in cameras if (card := _read_card(model_dir, camera, params.alarms.per_hour))}
@@ -138,6 +169,8 @@ def evaluate(tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params
         }
         if labels.events is not None:
             figures[camera] |= _label_figures([v.labelled for v in measured if v.labelled], params.evaluate)
+        if labels.regions is not None:
+            figures[camera] |= _place_figures([v.located for v in measured if v.located], params.evaluate)
         if camera in cards:
             figures[camera]["threshold"] = _Figure(cards[camera].threshold, 0)
 
@@ -164,8 +197,13 @@ def write_evaluation(evaluation: Evaluation, metrics_path: Path, summary_path: P
 # Reading
 
 
-def _read_video(tables_dir: Path, facts: dict[str, Any], events: pd.DataFrame | None) -> _Video | None:
-    """All source frames of a scored video; None where it was not scored, could not be read, or has no model."""
+def _read_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels: Labels) -> _Video | None:
+    """All source frames of a scored video; None where it was not scored, could not be read, or has no model.
+
+    `roots` are those of features, scores and tables.
+    """
+    features_dir, scores_dir, tables_dir = roots
+    events = labels.events
     path = video_path(tables_dir / "frames", facts["camera_id"], facts["video_id"])
     if not facts["scored"] or facts["status"] == "unreadable" or not path.exists():
         return None
@@ -179,8 +217,16 @@ def _read_video(tables_dir: Path, facts: dict[str, Any], events: pd.DataFrame | 
     times = source_times(frames["frame_index"], frames["time_seconds"], num_frames, duration)
     if not np.isfinite([frames["score_raw"], frames["score"]]).all():
         raise SchemaError(f"{path}: holds a score that is not a finite number; delete it and run `dvc repro`")
+    hours = float(times[-1]) / 3600
+    located, ignored = None, 0
+    if labels.regions is not None:
+        regions = labels.regions[labels.regions["video"] == facts["video_id"]]
+        within = regions[(regions["frame_index"] < num_frames) & (facts["width"] is not None)]
+        ignored = len(regions) - len(within)
+        if facts["width"] is not None:
+            located = _locate(features_dir, scores_dir, facts, frames["frame_index"], held, within)
     if events is None:
-        return _Video(float(times[-1]) / 3600, num_frames, None)
+        return _Video(hours, num_frames, None, located, ignored)
 
     in_seconds = "onset_seconds" in events.columns
     unit = ["onset_seconds", "offset_seconds"] if in_seconds else ["onset_frame", "offset_frame"]
@@ -198,9 +244,51 @@ def _read_video(tables_dir: Path, facts: dict[str, Any], events: pd.DataFrame | 
         unusual=unusual,
         frames=confusion(unusual, frames["alarm"][held]),
         events=event_precision_recall(raised, reachable),
-        labels_ignored=len(marked) - len(reachable),
     )
-    return _Video(float(times[-1]) / 3600, num_frames, labelled)
+    return _Video(hours, num_frames, labelled, located, ignored + len(marked) - len(reachable))
+
+
+def _locate(
+    features_dir: Path, scores_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: pd.DataFrame
+) -> _Located:
+    """Where the scores of a video point, against its true regions; `held` as `hold_until_next` gives it."""
+    camera, name = facts["camera_id"], facts["video_id"]
+    path = video_path(scores_dir, camera, name)
+    check_version(read_metadata(path), path)
+    rows, columns = pq.read_schema(path).field("cells").type.shape
+    grid = CellGrid(rows, columns, (facts["width"], facts["height"]))
+    moving = moving_boxes(video_path(features_dir / "regions", camera, name), frame_index)
+    predicted, highest = [], []
+    for scores, boxes in zip(_cell_maps(path), moving, strict=True):
+        predicted.append(unusual_regions(scores, boxes, grid))
+        highest.append(grid.centre(int(scores.argmax())))
+    of_frames = [predicted[k] for k in held]
+
+    true_frames, true_boxes = true["frame_index"].to_numpy(), true[list(BOX)].to_numpy()
+    found = find_regions(
+        np.repeat(np.arange(len(held)), [len(scores) for _, scores in of_frames]),
+        np.concatenate([boxes for boxes, _ in of_frames]),
+        np.concatenate([scores for _, scores in of_frames]),
+        true_frames,
+        true_boxes,
+    )
+    given = true["track_id"]
+    track = link_regions(true_frames, true_boxes) if given.isna().any() else pd.factorize(given)[0]
+    return _Located(
+        pointing=pointing(np.array(highest)[held], true_frames, true_boxes),
+        regions=found.regions,
+        tracks=find_tracks(found.regions, track),
+        false=found.false,
+        num_frames=len(held),
+    )
+
+
+def _cell_maps(path: Path) -> Iterator[Floats]:
+    """The (rows, columns) float32 cell scores of a score file, frame by frame; a row group is in memory at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            cells = file.read_row_group(group, columns=["cells"])["cells"].combine_chunks()
+            yield from cells.to_numpy_ndarray().astype(np.float32)
 
 
 def hold_until_next(frame_index: Ints, num_frames: int, what: str) -> Ints:
@@ -295,7 +383,7 @@ def _footage_figures(
 ) -> dict[str, _Figure]:
     tables = [table for table in (labels.events, labels.regions, labels.objects) if table is not None]
     ignored = sum(int(table["video"].isin(list(unmeasured)).sum()) for table in tables)
-    ignored += sum(video.labelled.labels_ignored for video in measured if video.labelled)
+    ignored += sum(video.labels_ignored for video in measured)
     count = len(measured)
     return {
         "labels": _Figure(bool(tables), count),
@@ -326,8 +414,7 @@ def _label_figures(videos: Sequence[_Labelled], params: EvaluateParams) -> dict[
     count = len(videos)
 
     def figure(value: float, statistic: Callable[[Ints], float]) -> _Figure:
-        interval = bootstrap_interval(count, statistic, params.resamples, params.confidence, params.seed)
-        return _Figure(value, count, interval._asdict())
+        return _resampled(value, statistic, count, params)
 
     def counted(kind: type[Confusion] | type[EventCounts], counts: Sequence[tuple[int, ...]], name: str) -> _Figure:
         of_video = np.array(counts, dtype=np.int64).reshape(count, 4)
@@ -361,6 +448,27 @@ def _label_figures(videos: Sequence[_Labelled], params: EvaluateParams) -> dict[
         "num_events_predicted": _Figure(sum(e.predicted for e in events), count),
         "num_events_labelled": _Figure(sum(e.labelled for e in events), count),
     }
+
+
+def _place_figures(videos: Sequence[_Located], params: EvaluateParams) -> dict[str, _Figure]:
+    """Every measure against regions.csv."""
+    count = len(videos)
+
+    def figure(statistic: Callable[[Ints], float]) -> _Figure:
+        return _resampled(statistic(np.ones(count, dtype=np.int64)), statistic, count, params)
+
+    hits = np.array([video.pointing for video in videos], dtype=np.int64).reshape(count, 2)
+    false, num_frames = [video.false for video in videos], [video.num_frames for video in videos]
+    return {
+        "pointing": figure(lambda drawn: Pointing(*(drawn @ hits).tolist()).accuracy),
+        "rbdc": figure(ResampledDetection([video.regions for video in videos], false, num_frames).area),
+        "tbdc": figure(ResampledDetection([video.tracks for video in videos], false, num_frames).area),
+    }
+
+
+def _resampled(value: float, statistic: Callable[[Ints], float], count: int, params: EvaluateParams) -> _Figure:
+    interval = bootstrap_interval(count, statistic, params.resamples, params.confidence, params.seed)
+    return _Figure(value, count, interval._asdict())
 
 
 def _mean_of_defined(values: Sequence[float], drawn: Ints) -> float:

@@ -4,6 +4,7 @@ Scores: higher is more unusual, any monotone scale. Labels: True is unusual. A f
 above the threshold, score > threshold. Intervals are [onset, offset) in any one unit.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -192,6 +193,166 @@ def event_precision_recall(predicted: Floats | Ints, labelled: Floats | Ints) ->
     offset = np.minimum(predicted[:, None, 1], labelled[None, :, 1])
     overlap = onset < offset
     return EventCounts(len(predicted), int(overlap.any(axis=1).sum()), len(labelled), int(overlap.any(axis=0).sum()))
+
+
+# Where in the picture. The measures and their two shares are those of Street Scene (Ramachandra & Jones 2020, arXiv
+# 1902.05872, section 4).
+
+REGION_OVERLAP = 0.1  # β, the least intersection over union at which a region is found
+TRACK_SHARE = 0.1  # α, the least share of a track's regions that must be found
+LINK_OVERLAP = 0.1  # above which regions of nearby frames belong to one track
+LINK_GAP = 2  # frames that may lie between two of them
+
+
+class Pointing(NamedTuple):
+    """Frames whose highest cell lies inside a true region, and frames that have true regions."""
+
+    inside: int
+    frames: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of frames in which the highest cell points at what is unusual; NaN without any."""
+        return ratio(self.inside, self.frames)
+
+
+def pointing(points: Floats, true_frames: Ints, true_boxes: Floats) -> Pointing:
+    """Count the frames whose point lies inside a true region, its right and lower edges excluded.
+
+    Args:
+        points: (N, 2), the x and y of each frame's highest cell.
+        true_frames, true_boxes: (R,) and (R, 4), the true regions and the frames in [0, N) that they lie in.
+    """
+    of_region = points[true_frames]
+    inside = ((true_boxes[:, :2] <= of_region) & (of_region < true_boxes[:, 2:])).all(1)
+    return Pointing(len(np.unique(true_frames[inside])), len(np.unique(true_frames)))
+
+
+def overlap(boxes: Floats, others: Floats) -> Floats:
+    """Intersection over union of each of (A, 4) boxes with each of (B, 4) others, (A, B)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    sizes, other_sizes = (np.prod(these[:, 2:] - these[:, :2], axis=1) for these in (boxes, others))
+    shares: Floats = shared / (sizes[:, None] + other_sizes[None, :] - shared)
+    return shares
+
+
+def link_regions(frames: Ints, boxes: Floats) -> Ints:
+    """Which track each region of a video belongs to, greedily: the largest overlap first, each side once.
+
+    A region continues the track whose last region it overlaps by more than `LINK_OVERLAP`, if at most `LINK_GAP`
+    frames lie between the two; what continues none begins one.
+
+    Args:
+        frames: (R,), in any order.
+        boxes: (R, 4).
+
+    Returns:
+        (R,) 0-based, in the order in which tracks begin.
+    """
+    track = np.full(len(frames), -1, dtype=np.int64)
+    last = np.empty(0, dtype=np.int64)  # the region that each track ends with so far
+    for here in _by_frame(frames):
+        open_tracks = np.flatnonzero(frames[here[0]] - frames[last] <= LINK_GAP + 1)
+        shares = overlap(boxes[here], boxes[last[open_tracks]])
+        while shares.size and shares.max() > LINK_OVERLAP:
+            region, candidate = np.unravel_index(int(shares.argmax()), shares.shape)
+            track[here[region]] = open_tracks[candidate]
+            shares[region], shares[:, candidate] = 0, 0
+        new = here[track[here] < 0]
+        track[new] = len(last) + np.arange(len(new))
+        last = np.append(last, new)
+        last[track[here]] = here
+    return track
+
+
+def _by_frame(frames: Ints) -> list[Ints]:
+    """The positions of each frame that is there, by rising frame."""
+    order = np.argsort(frames, kind="stable")
+    starts = np.flatnonzero(np.diff(frames[order], prepend=-1))
+    return np.split(order, starts[1:]) if len(order) else []
+
+
+class Found(NamedTuple):
+    """A video's true and false regions by the score of what was predicted there.
+
+    Attributes:
+        regions: (R,), of each true region the highest score of a predicted region of its frame that overlaps it by at
+            least `REGION_OVERLAP`, so that it is found at every threshold up to this; −∞ where there is none.
+        false: (F,), scores of the predicted regions that overlap no true region of their frame by as much.
+    """
+
+    regions: Floats
+    false: Floats
+
+
+def find_regions(frames: Ints, boxes: Floats, scores: Floats, true_frames: Ints, true_boxes: Floats) -> Found:
+    """Match the predicted regions of a video with the true ones.
+
+    Args:
+        frames, boxes, scores: (P,), (P, 4) and (P,) of the predicted regions; frames ascend.
+        true_frames, true_boxes: (R,) and (R, 4) of the true ones.
+    """
+    found, false = np.full(len(true_frames), -np.inf), np.ones(len(frames), dtype=np.bool_)
+    for true in _by_frame(true_frames):
+        here = slice(*np.searchsorted(frames, true_frames[true[0]] + np.arange(2)))
+        if here.start < here.stop:
+            match = overlap(true_boxes[true], boxes[here]) >= REGION_OVERLAP
+            found[true] = np.where(match, scores[here], -np.inf).max(1)
+            false[here] = ~match.any(0)
+    return Found(found, scores[false])
+
+
+def find_tracks(regions: Floats, track: Ints) -> Floats:
+    """The score up to which each track is found: that of enough of its regions to be a `TRACK_SHARE` of them.
+
+    Args:
+        regions: (R,) as in `Found`.
+        track: (R,) 0-based, of each region.
+
+    Returns:
+        (K,), −∞ where too few regions are found at any threshold.
+    """
+    falling = [np.sort(regions[track == k])[::-1] for k in range(track.max(initial=-1) + 1)]
+    # Rounded, or a tenth of seventy would be a little more than seven.
+    return np.array([own[math.ceil(round(TRACK_SHARE * len(own), 9)) - 1] for own in falling])
+
+
+class ResampledDetection:
+    """Area under the detection rate over false positive regions a frame, 0 to 1, when videos are drawn again.
+
+    The rate at a threshold is the share of true regions (RBDC) or of true tracks (TBDC) that are found at it. Between
+    two thresholds, and up to 1 where even the lowest gives fewer false positives, the rate is the one of the higher:
+    only what some threshold attains counts.
+
+    Args:
+        found: of each video, the scores up to which its true regions, or tracks, are found.
+        false: of each video, the scores of its false regions.
+        num_frames: of each video.
+    """
+
+    def __init__(self, found: Sequence[Floats], false: Sequence[Floats], num_frames: Sequence[int]) -> None:
+        self._num_true = np.array([len(scores) for scores in found], dtype=np.int64)  # (V,)
+        self._num_frames = np.array(num_frames, dtype=np.int64)
+        parts = [*found, *false]
+        scores = np.concatenate([np.empty(0), *parts])
+        video = np.repeat(np.tile(np.arange(len(found)), 2), [len(part) for part in parts])
+        true = np.arange(len(scores)) < self._num_true.sum()
+        order = np.argsort(-scores, kind="stable")
+        order = order[np.isfinite(scores[order])]
+        self._video, self._true = video[order], true[order]
+        self._last = np.flatnonzero(np.diff(scores[order], append=-np.inf) != 0)  # of each threshold
+
+    def area(self, drawn: Ints) -> float:
+        """The area for the videos drawn, (V,) int64 times each; NaN without anything true in them."""
+        num_true, num_frames = int(drawn @ self._num_true), int(drawn @ self._num_frames)
+        if not num_true:
+            return float("nan")
+        weights = drawn[self._video]
+        rate = np.cumsum(weights * self._true)[self._last] / num_true
+        false = np.minimum(np.cumsum(weights * ~self._true)[self._last] / num_frames, 1)
+        return float(rate @ np.diff(false, append=1))
 
 
 # Intervals

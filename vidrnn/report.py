@@ -103,6 +103,17 @@ MEASURES = (
     Measure("f1", "F1 of frames", "The two rows above in one number; 1 is perfect."),
     Measure("accuracy", "Frames judged rightly", "High by itself where little is unusual; read it last.", True),
     Measure(
+        "pointing", "Points at the right place", "How often the highest cell lies in a marked region, if any is.", True
+    ),
+    Measure(
+        "rbdc",
+        "Marked regions found (RBDC)",
+        "Share of regions that a box meets by a tenth, over 0–1 false boxes a frame; 1 is perfect.",
+    ),
+    Measure(
+        "tbdc", "Marked tracks found (TBDC)", "The same for tracks, of which a tenth of the regions must be found."
+    ),
+    Measure(
         "auroc_micro_gauss",
         "Ranking, smoothed both ways",
         "Smoothed with frames yet to come, which no live alarm could do.",

@@ -1,6 +1,5 @@
 """Feature files to scores: one pass of the network, one causal score for every cell and frame."""
 
-import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from vidrnn.checkpoint import load_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.fan_out import fan_out_all
-from vidrnn.features import ROWS, WINDOWS
+from vidrnn.features import ROWS
 from vidrnn.model import VideoRNN, place_of
+from vidrnn.objects import CellGrid, moving_boxes
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import (
     digest,
@@ -128,21 +128,21 @@ def score_video(
             "put footage of another aspect ratio into a camera of its own"
         )
     times = facts["time_seconds"].to_numpy()
-    boxes_of = _region_boxes(regions, picture)
+    grid, moving = CellGrid(ROWS, model.columns, picture), moving_boxes(regions, facts["frame_index"].to_numpy())
     reader = CellReader()
     cells = np.empty((len(times), ROWS, model.columns), np.float16)
     raw = np.empty(len(times), np.float32)
     boxes = np.empty((len(times), 4), np.float32)
     reasons: list[dict[str, Any]] = []
-    frame_indices = facts["frame_index"].to_numpy()
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
         raw[first : first + len(maps)] = model.calibration.questions.score_frames(maps)
         for t, score in enumerate(maps):
-            row, column = divmod(int(score.argmax()), model.columns)
+            top = int(score.argmax())
+            row, column = divmod(top, model.columns)
             at = first + t
             cells[at] = score
-            boxes[at] = _box(row, column, model.columns, boxes_of.get(int(frame_indices[at])), picture)
+            boxes[at] = grid.box(top, moving[at])
             reasons.append(_reason(model, stretch, t, row, column))
     schema = scores_schema(ROWS, model.columns)
     table = pa.table(
@@ -159,35 +159,6 @@ def score_video(
         schema=schema,
     )
     write_table(out, table, schema, {"digest": made_from, "model_version": model.version})
-
-
-def _region_boxes(path: Path, picture: tuple[int, int]) -> dict[int, Array]:
-    """Boxes of the moving regions of each frame that has some, (N, 4) shares of the picture."""
-    table = read_table(path, SCHEMAS["regions"])
-    frames = table["frame_index"].to_numpy()
-    boxes = np.stack([table[name].to_numpy() for name in ("x0", "y0", "x1", "y1")], 1) / np.array(picture * 2)
-    starts = [0, *(np.flatnonzero(np.diff(frames)) + 1).tolist(), len(frames)]
-    return {int(frames[a]): boxes[a:b] for a, b in itertools.pairwise(starts) if b > a}
-
-
-def _box(row: int, column: int, columns: int, regions: Array | None, picture: tuple[int, int]) -> Array:
-    """The window of the top cell, or the moving region that shares most of it; displayed pixels."""
-    height, width = (side / 40 for side in WINDOWS["person"])  # in picture heights
-    aspect = columns / ROWS
-    y, x = (row + 0.5) / ROWS, (column + 0.5) / columns
-    window: npt.NDArray[np.float64]
-    window = np.clip([x - width / 2 / aspect, y - height / 2, x + width / 2 / aspect, y + height / 2], 0, 1)
-    box = window
-    if regions is not None:
-        low, high = np.maximum(regions[:, :2], window[:2]), np.minimum(regions[:, 2:], window[2:])
-        shared = np.prod(np.maximum(high - low, 0), axis=1)
-        best = int(shared.argmax())
-        size = np.prod(regions[best, 2:] - regions[best, :2])
-        # A region much larger than the window is several things that touch; the window points better then.
-        if shared[best] > 0 and size <= 6 * np.prod(window[2:] - window[:2]):
-            box = regions[best]
-    pixels: Array = (box * np.array(picture * 2)).astype(np.float32)
-    return pixels
 
 
 def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:

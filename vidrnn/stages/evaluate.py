@@ -7,10 +7,13 @@ from vidrnn.params import load_params
 from vidrnn.stages import run_stage
 
 
-def main(tables_dir: str, model_dir: str, labels_dir: str, metrics: str, summary: str, curves_dir: str) -> None:
-    """Tables, models and labels to the table `metrics`, a summary for `dvc metrics` and curves for `dvc plots`."""
-    evaluation = evaluate(Path(tables_dir), Path(model_dir), Path(labels_dir), load_params())
-    write_evaluation(evaluation, Path(metrics), Path(summary), Path(curves_dir))
+def main(
+    features: str, scores: str, tables: str, model: str, labels: str, metrics: str, summary: str, curves: str
+) -> None:
+    """What was made and the labels to the table `metrics`, a summary for `dvc metrics` and curves for `dvc plots`."""
+    made = Path(features), Path(scores), Path(tables), Path(model)
+    evaluation = evaluate(*made, Path(labels), load_params())
+    write_evaluation(evaluation, Path(metrics), Path(summary), Path(curves))
 
 
 if __name__ == "__main__":
