@@ -30,6 +30,12 @@ needs_ffmpeg = pytest.mark.skipif(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: where files are shared out among processes, none is left alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _leave_random_states_alone() -> Iterator[None]:
     """What one test draws from a global generator changes nothing for the next."""

@@ -128,10 +128,11 @@ def test_the_burn_in_carries_no_loss(task):
 
 
 def test_the_best_weights_are_those_of_the_best_validation(task):
-    task = replace(task, epochs=6, patience=6, learning_rate=2.0)  # so large that it gets worse
-    result = fit(task, CPU)
+    task = replace(task, epochs=6, patience=6, learning_rate=2.0)  # so large that most get worse
+    tasks = (replace(task, seed=seed) for seed in range(9))
+    task, result = next((task, result) for task in tasks if (result := fit(task, CPU)).best_epoch < 6)
     losses = [row["validation"] for row in result.history]
-    assert len(losses) == 6 and result.best_epoch == 1 + losses.index(min(losses)) < 6
+    assert len(losses) == 6 and result.best_epoch == 1 + losses.index(min(losses))
     assert validation_of(task, result.weights) == pytest.approx(min(losses), rel=1e-4)
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def ray_fit(task: FitTask, title: str, num_workers: int, use_gpu: bool) -> FitRe
 
     trainer: Any = TorchTrainer  # the annotations of both are those of Ray Train 1
     run_config: Any = RunConfig
-    _quieten()
+    quieten = _quietener()
+    quieten()
     address = os.environ.get("RAY_ADDRESS", "local")
     if address == "local":  # nobody takes nodes away, and the watcher begins with an error of Ray's own
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -71,7 +73,7 @@ def ray_fit(task: FitTask, title: str, num_workers: int, use_gpu: bool) -> FitRe
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
-            hook = {"worker_process_setup_hook": _quieten}
+            hook = {"worker_process_setup_hook": quieten}
             ray.init(address, logging_level=logging.WARNING, runtime_env=hook, **(own if address == "local" else {}))
         try:
             result = trainer(
@@ -117,17 +119,23 @@ def wants_gpu(params: TrainParams) -> bool:
     return available if params.use_gpu == "auto" else params.use_gpu
 
 
-def _quieten() -> None:
-    """Leave out, in this process, what Ray tells of its own doings; warnings and errors stay, but for two.
+def _quietener() -> Callable[[], None]:
+    """A function that makes Ray silent about its own doings in the process that calls it.
 
-    That clusters are guarded by a token is no news, and the cleaner's question goes to a dashboard that is not there.
+    Warnings and errors stay, but for two: that clusters are guarded by a token is no news, and the cleaner's question
+    goes to a dashboard that is not there. Ray sends an inner function as its code, not as a name: else every process of
+    its own would import torch for it.
     """
-    logging.getLogger("ray").setLevel(logging.WARNING)
-    for name in (
-        "ray._private.authentication",
-        "ray.train.v2._internal.execution.controller.placement_group_cleaner",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)
+
+    def quieten() -> None:
+        logging.getLogger("ray").setLevel(logging.WARNING)
+        for name in (
+            "ray._private.authentication",
+            "ray.train.v2._internal.execution.controller.placement_group_cleaner",
+        ):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+    return quieten
 
 
 def _reason(error: Exception) -> str:
