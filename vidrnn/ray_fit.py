@@ -25,6 +25,7 @@ _ENVIRONMENT = {  # where the user's says nothing
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # an epoch ends no sooner, and a death is not noticed sooner
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # or what is printed comes twice
+    "RAY_DEDUP_LOGS": "0",  # or the epochs of a fresh start are taken for those before it and left out
 }
 _STATE = "state.json"
 
