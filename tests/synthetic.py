@@ -212,6 +212,7 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
             "horizons": [3],
             "average_seconds": 0.4,
             "smoothing_seconds": 0.25,
+            "rows": ROWS,
             "columns": columns,
             "camera_index": 0,
             "num_cameras": 1,

@@ -12,7 +12,7 @@ from vidrnn.features import ROWS
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.score import CameraModel, observe
 from vidrnn.surprise import Observer
-from vidrnn.windows import MODELLED, CellReader, Standard
+from vidrnn.windows import MODELLED, CellReader, Layout, Standard
 
 torch.set_num_threads(1)
 
@@ -257,7 +257,7 @@ STANDARD = Standard(np.full(len(MODELLED), 0.05, np.float32), np.full(len(MODELL
 def camera_model(cell):
     torch.manual_seed(0)
     net = VideoRNN(len(MODELLED), 2, cell, 5, 2, 1, True).eval().requires_grad_(False)
-    return CameraModel(net, STANDARD, [1, 4], 0.4, 0.25, 3, 0, 1, calibration=None, version="")
+    return CameraModel(net, STANDARD, [1, 4], 0.4, 0.25, Layout(MODELLED, ROWS, 3), 0, 1, calibration=None, version="")
 
 
 def seen(model, path, times):

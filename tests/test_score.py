@@ -147,7 +147,7 @@ def test_a_video_without_a_row_has_an_empty_table(scored, tmp_path):
 
 def test_another_shape_of_picture_is_one_sentence(scored, tmp_path):
     features = write_cells(tmp_path / "cells.parquet", walking(4, 7, 0))
-    with pytest.raises(CheckpointError, match="cut into 7 columns of cells, the model of its camera knows 4; put"):
+    with pytest.raises(CheckpointError, match="learned pictures of 4 columns of cells, this is one of pictures of 7"):
         score_video(scored[0], features, tmp_path / "none", PICTURE, tmp_path / "out", "made")
 
 
@@ -182,7 +182,7 @@ def test_only_what_changed_is_scored(tmp_path, capfd):
     assert sorted(first) == sorted([*(str(path.relative_to(out)) for path in paths.values()), "skipped.json"])
     skipped = json.loads(first["skipped.json"])
     assert set(skipped) == {"gate/wide.mp4", "yard/c.mp4", "hall/d.mp4"}
-    assert skipped["gate/wide.mp4"].startswith("not scored: its picture is cut into 7 columns")
+    assert skipped["gate/wide.mp4"].startswith("not scored: the model of its camera learned pictures of 4 columns")
     assert skipped["yard/c.mp4"] == "not scored: camera yard: 0.1 minutes is too little"
     assert skipped["hall/d.mp4"] == "not scored: camera hall: no footage of it trains"
 

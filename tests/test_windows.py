@@ -127,19 +127,19 @@ SHARES = st.sampled_from([0.01, 0.15, 0.3, 0.49])
 @given(KEYS, SHARES, SHARES, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_every_block_has_one_purpose_whatever_the_order(keys, validation_share, calibration_share, seed, random):
     blocks = [block(f"{key}:0") for key in keys]
-    split = split_blocks(blocks, seed, validation_share, calibration_share, "gate")
+    split = split_blocks(blocks, seed, validation_share, calibration_share, "gate", 2.5)
     parts = (split.fit, split.validation, split.calibration)
     assert sorted(b.key for part in parts for b in part) == sorted(b.key for b in blocks)
     assert all(parts)
     for part, share in ((split.validation, validation_share), (split.calibration, calibration_share)):
         assert abs(len(part) - share * len(blocks)) <= 1
     shuffled = random.sample(blocks, len(blocks))
-    assert split_blocks(shuffled, seed, validation_share, calibration_share, "gate") == split
+    assert split_blocks(shuffled, seed, validation_share, calibration_share, "gate", 2.5) == split
 
 
 def test_another_seed_splits_otherwise():
     blocks = [block(f"{key}:0") for key in range(40)]
-    splits = [{b.key for b in split_blocks(blocks, seed, 0.15, 0.15, "gate").validation} for seed in range(3)]
+    splits = [{b.key for b in split_blocks(blocks, seed, 0.15, 0.15, "gate", 2.5).validation} for seed in range(3)]
     assert splits[0] != splits[1] != splits[2]
 
 
@@ -147,7 +147,7 @@ def test_added_footage_moves_few_blocks():
     blocks = [block(f"{key}:0") for key in range(100)]
     purpose = {}
     for count in (90, 100):
-        split = split_blocks(blocks[:count], 0, 0.15, 0.15, "gate")
+        split = split_blocks(blocks[:count], 0, 0.15, 0.15, "gate", 2.5)
         for name in ("fit", "validation", "calibration"):
             for b in getattr(split, name):
                 purpose.setdefault(b.key, []).append(name)
@@ -158,7 +158,7 @@ def test_added_footage_moves_few_blocks():
 @pytest.mark.parametrize(("count", "words"), [(0, "0.0 minutes .* 0 blocks"), (2, "1.0 minutes .* 2 blocks")])
 def test_too_little_footage_is_one_sentence(count, words):
     with pytest.raises(FootageError, match=f"^camera gate: {words} is too little .* for {3 - count} more$"):
-        split_blocks([block(f"{key}:0") for key in range(count)], 0, 0.15, 0.15, "gate")
+        split_blocks([block(f"{key}:0") for key in range(count)], 0, 0.15, 0.15, "gate", 2.5)
 
 
 @pytest.fixture(scope="module")

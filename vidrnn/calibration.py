@@ -45,7 +45,8 @@ class Questions:
     def score_frames(self, cells: Array) -> Array:
         """(n, rows, columns) scores of cells to (n,) of frames: the mean of the highest, since windows overlap."""
         flat = cells.reshape(len(cells), -1)
-        score: Array = np.partition(flat, -_HIGHEST_CELLS, axis=1)[:, -_HIGHEST_CELLS:].mean(1)
+        count = min(_HIGHEST_CELLS, flat.shape[1])
+        score: Array = np.partition(flat, -count, axis=1)[:, -count:].mean(1)
         return score
 
     def leading(self, surprises: Array) -> int:

@@ -5,6 +5,8 @@ prior, what this place is usually like. One set of weights answers both, since m
 for part of the training sequences.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,7 @@ class VideoRNN(nn.Module):
         num_layers: of recurrent cells, each reading the one below.
         num_cameras: size of the camera embedding; 1 has none.
         with_scale: whether scales are learned (loss nll) or 1 (any other loss).
+        neighbours: NEIGHBOURS, or 1 where a cell is alone and sees itself.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class VideoRNN(nn.Module):
         num_layers: int,
         num_cameras: int,
         with_scale: bool,
+        neighbours: int = NEIGHBOURS,
     ) -> None:
         super().__init__()
         self.num_channels, self.num_horizons, self.with_scale = num_channels, num_horizons, with_scale
+        self.neighbours = neighbours
         place_size = POSITION + (num_cameras if num_cameras > 1 else 0)
-        self.input = nn.Linear(NEIGHBOURS * num_channels + place_size, hidden_size)
+        self.input = nn.Linear(neighbours * num_channels + place_size, hidden_size)
         self.hidden = nn.ModuleList(CELLS[cell](hidden_size, hidden_size) for _ in range(num_layers))
         # The place goes around the recurrence: what is usual here is known before anything was seen.
         self.output = nn.Sequential(
@@ -62,7 +67,7 @@ class VideoRNN(nn.Module):
 
         Args:
             context: (B, T, 9 · C) standardised features of each cell and its neighbours, in the order (C, 3, 3); zeros
-                beyond the border.
+                beyond the border. (B, T, C) of a cell alone.
             place: (B, place_size), from `place_of`.
             state: from `initial_state` or the chunk before.
 
@@ -83,9 +88,9 @@ class VideoRNN(nn.Module):
         Returns:
             memory (rows · columns, T, H), and the state after the last step.
         """
-        around = NEIGHBOURS * self.num_channels
-        kernel = self.input.weight[:, :around].view(-1, self.num_channels, 3, 3)
-        seen = nn.functional.conv2d(cells, kernel, padding=1).flatten(2).permute(2, 0, 1)  # (N, T, H)
+        around, side = self.neighbours * self.num_channels, math.isqrt(self.neighbours)
+        kernel = self.input.weight[:, :around].view(-1, self.num_channels, side, side)
+        seen = nn.functional.conv2d(cells, kernel, padding=side // 2).flatten(2).permute(2, 0, 1)  # (N, T, H)
         here = nn.functional.linear(place, self.input.weight[:, around:], self.input.bias)  # (N, H)
         return self._recur(seen + here[:, None], state)
 

@@ -87,7 +87,7 @@ class DemoParams(_Section):
 class IndexParams(_Section):
     """Which files train and are scored, where a name says when, and `frames_rate` of what has no times, in frames/s."""
 
-    frames_rate: Annotated[float, Field(gt=0, le=1000)]
+    frames_rate: Annotated[float, Field(ge=1, le=1000)]
     train: Patterns
     test: Patterns
     recorded_at_pattern: Annotated[str, AfterValidator(_recorded_at_pattern)] | None

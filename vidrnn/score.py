@@ -18,7 +18,6 @@ from vidrnn.checkpoint import load_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.fan_out import fan_out_all
-from vidrnn.features import ROWS
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.objects import CellGrid, moving_boxes
 from vidrnn.schema import SCHEMAS, scores_schema
@@ -33,8 +32,8 @@ from vidrnn.storage import (
     write_json,
     write_table,
 )
-from vidrnn.surprise import QUANTITIES, Observer, Surprise, questions
-from vidrnn.windows import MODELLED, CellReader, Standard
+from vidrnn.surprise import Observer, Surprise, quantities_of, questions
+from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
 
 _CHUNK = 16  # rows at a time: few enough for the processor's cache
 Array = npt.NDArray[np.float32]
@@ -50,7 +49,7 @@ class CameraModel:
         horizons: numbers of steps ahead.
         average_seconds: time constant of the causal average of each cell.
         smoothing_seconds: time constant of the score that alarms use.
-        columns: of the grid that it was trained on.
+        layout: of the feature files that it was trained on.
         camera_index, num_cameras: which of the cameras that share the weights.
         calibration: None while it is still to be measured.
         version: of the model; empty while it has none.
@@ -61,7 +60,7 @@ class CameraModel:
     horizons: list[int]
     average_seconds: float
     smoothing_seconds: float
-    columns: int
+    layout: Layout
     camera_index: int
     num_cameras: int
     calibration: Calibration | None
@@ -69,8 +68,9 @@ class CameraModel:
 
     def observer(self) -> Observer:
         """A fresh one, for a video or a block."""
-        place = place_of(ROWS, self.columns, self.camera_index, self.num_cameras)
-        return Observer(self.net, self.standard, place, self.horizons, self.average_seconds)
+        place = place_of(self.layout.rows, self.layout.columns, self.camera_index, self.num_cameras)
+        channels = self.layout.channels
+        return Observer(self.net, self.standard, place, self.horizons, self.average_seconds, channels)
 
 
 def load_camera_model(directory: Path) -> CameraModel:
@@ -80,14 +80,17 @@ def load_camera_model(directory: Path) -> CameraModel:
         CheckpointError: it is missing, damaged, or of another version of the features.
     """
     net, card = load_model(directory)
-    if card["channels"] != list(MODELLED):
+    use = dict(card["use"])
+    layout = Layout(tuple(card["channels"]), use.pop("rows"), use.pop("columns"))
+    if (layout.rows, layout.columns) != ALONE and layout.channels != MODELLED:
         raise CheckpointError(f"{directory}: learned other features than these; train anew with `dvc repro`")
     return CameraModel(
         net=net,
         standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
+        layout=layout,
         calibration=Calibration.from_json(card["calibration"]),
         version=card["version"],
-        **card["use"],
+        **use,
     )
 
 
@@ -105,46 +108,48 @@ def observe(
 
 
 def score_video(
-    model: CameraModel, features: Path, regions: Path, picture: tuple[int, int], out: Path, made_from: str
+    model: CameraModel, features: Path, regions: Path, picture: tuple[int, int] | None, out: Path, made_from: str
 ) -> None:
     """Write the scores of one video.
 
     Args:
         model: of its camera, calibrated.
         features, regions: its files.
-        picture: displayed (width, height) in pixels, the unit of the boxes.
+        picture: displayed (width, height) in pixels, the unit of the boxes; None of a sequence, which has no boxes.
         out: the score file to write.
         made_from: digest of what it depends on.
 
     Raises:
-        CheckpointError: the picture has another shape than the footage that the model learned.
+        CheckpointError: its features have another layout than those that the model learned.
     """
     assert model.calibration is not None
     facts = pq.read_table(features, columns=["frame_index", "pts", "time_seconds", "valid"], partitioning=None)
-    shape = pq.read_schema(features).field("cells").type.shape
-    if shape[2] != model.columns:
+    layout = Layout.of(features)
+    if layout != model.layout:
         raise CheckpointError(
-            f"its picture is cut into {shape[2]} columns of cells, the model of its camera knows {model.columns}; "
-            "put footage of another aspect ratio into a camera of its own"
+            f"the model of its camera learned {model.layout}, this is one of {layout}; put footage of another shape or "
+            "kind into a camera of its own"
         )
     times = facts["time_seconds"].to_numpy()
-    grid, moving = CellGrid(ROWS, model.columns, picture), moving_boxes(regions, facts["frame_index"].to_numpy())
+    grid = CellGrid(layout.rows, layout.columns, picture) if picture else None
+    moving = moving_boxes(regions, facts["frame_index"].to_numpy())
     reader = CellReader()
-    cells = np.empty((len(times), ROWS, model.columns), np.float16)
+    cells = np.empty((len(times), layout.rows, layout.columns), np.float16)
     raw = np.empty(len(times), np.float32)
-    boxes = np.empty((len(times), 4), np.float32)
+    boxes = np.full((len(times), 4), np.nan, np.float32)
     reasons: list[dict[str, Any]] = []
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
         raw[first : first + len(maps)] = model.calibration.questions.score_frames(maps)
         for t, score in enumerate(maps):
             top = int(score.argmax())
-            row, column = divmod(top, model.columns)
+            row, column = divmod(top, layout.columns)
             at = first + t
             cells[at] = score
-            boxes[at] = grid.box(top, moving[at])
+            if grid:
+                boxes[at] = grid.box(top, moving[at])
             reasons.append(_reason(model, stretch, t, row, column))
-    schema = scores_schema(ROWS, model.columns)
+    schema = scores_schema(layout.rows, layout.columns)
     table = pa.table(
         {
             **{name: facts[name] for name in ("frame_index", "pts", "time_seconds", "valid")},
@@ -153,7 +158,8 @@ def score_video(
             "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(cells)
             if len(cells)
             else schema.empty_table()["cells"].combine_chunks(),
-            **{name: boxes[:, k] for k, name in enumerate(("x0", "y0", "x1", "y1"))},
+            # NaN, where there is no picture, to null
+            **{name: pa.array(boxes[:, k], from_pandas=True) for k, name in enumerate(("x0", "y0", "x1", "y1"))},
             **{name: [reason[name] for reason in reasons] for name in schema.names if name.startswith("reason")},
         },
         schema=schema,
@@ -165,20 +171,21 @@ def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int
     """Which channel of the leading question left its range in the top cell: expected within two scales, and seen."""
     assert model.calibration is not None
     leading = model.calibration.questions.leading(stretch.maps[t, :, row, column])
-    quantity, memory = questions(len(model.horizons))[leading]
-    cell = row * model.columns + column
-    channels, both = QUANTITIES[quantity]
+    names = model.layout.channels
+    quantity, memory = questions(len(model.horizons), names)[leading]
+    cell = row * model.layout.columns + column
+    channels, both = quantities_of(names)[quantity]
     residual = stretch.residual[t, memory, cell]
-    indices = [MODELLED.index(name) for name in channels]
+    indices = [names.index(name) for name in channels]
     channel = max(indices, key=lambda k: abs(residual[k]) if both else residual[k])
     mean, sd = model.standard.mean[channel], model.standard.sd[channel]
     expected, scale = stretch.mean[t, memory, cell, channel], stretch.scale[t, memory, cell, channel]
     return {
-        "reason_quantity": MODELLED[channel],
+        "reason_quantity": names[channel],
         "reason_memory_steps": model.horizons[memory - 1] if memory else 0,
         "reason_expected_low": float((expected - 2 * scale) * sd + mean),
         "reason_expected_high": float((expected + 2 * scale) * sd + mean),
-        "reason_seen": float(stretch.seen[t, cell, channel] * sd + mean),
+        "reason_seen": float(stretch.seen[t, cell, channel]),
     }
 
 
@@ -234,7 +241,8 @@ def _score(job: _Job) -> str:
     torch.set_num_threads(1)  # one process a core already; and the bits do not depend on how many cores there are
     try:
         model = load_camera_model(job.model)
-        score_video(model, job.cells, job.regions, (job.row["width"], job.row["height"]), job.out, job.digest)
+        picture = (job.row["width"], job.row["height"]) if job.row["width"] else None
+        score_video(model, job.cells, job.regions, picture, job.out, job.digest)
     except CheckpointError as error:
         return str(error)
     return ""

@@ -26,12 +26,16 @@ QUANTITIES: dict[str, tuple[tuple[str, ...], bool]] = {
     "size": (("person_foreground", "person_moving", "part_foreground", "part_moving"), False),
     "shape": (("difference", *(name for name in MODELLED if name.startswith("gradient"))), False),
 }
-_CHANNELS_OF = {name: [MODELLED.index(c) for c in channels] for name, (channels, _) in QUANTITIES.items()}
 
 
-def questions(num_horizons: int) -> list[tuple[str, int]]:
+def quantities_of(channels: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """What is asked of these channels: `QUANTITIES` of pictures; of a sequence all of its values in one."""
+    return QUANTITIES if channels == MODELLED else {"value": (channels, True)}
+
+
+def questions(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> list[tuple[str, int]]:
     """(quantity, memory) in the order of the maps; memory 0 is the prior, k the k-th horizon."""
-    return [(quantity, memory) for memory in range(num_horizons + 1) for quantity in QUANTITIES]
+    return [(quantity, memory) for memory in range(num_horizons + 1) for quantity in quantities_of(channels)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Surprise:
         maps: (n, Q, rows, columns), causal averages of each question's surprise, which is 0 while nothing is active.
         residual: (n, M, N, C), (seen − mean) / scale of each channel.
         mean, scale: (n, M, N, C), what was expected, in standardised units.
-        seen: (n, N, C), in standardised units.
+        seen: (n, N, C), in the features' own units.
     """
 
     maps: Array
@@ -61,13 +65,26 @@ class Observer:
         place: (N, place_size) of the camera.
         horizons: numbers of steps ahead, ascending, as the network was trained.
         average_seconds: time constant of the causal average of each cell.
+        channels: of the features.
     """
 
     def __init__(
-        self, net: VideoRNN, standard: Standard, place: Tensor, horizons: list[int], average_seconds: float
+        self,
+        net: VideoRNN,
+        standard: Standard,
+        place: Tensor,
+        horizons: list[int],
+        average_seconds: float,
+        channels: tuple[str, ...] = MODELLED,
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
         self._horizons, self._average_seconds = horizons, average_seconds
+        # (memory, channels, whether less than expected surprises too) of each question
+        quantities, order = quantities_of(channels), {name: k for k, name in enumerate(channels)}
+        self._asked = [
+            (memory, [order[name] for name in quantities[quantity][0]], quantities[quantity][1])
+            for quantity, memory in questions(len(horizons), channels)
+        ]
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
@@ -110,12 +127,12 @@ class Observer:
         residual = (seen[:, None] - expected) / spread
         active = active_cells(cells).reshape(n, 1, -1)
         maps = []
-        for quantity, memory_index in questions(len(self._horizons)):
-            part = residual[:, memory_index][..., _CHANNELS_OF[quantity]]
-            both = QUANTITIES[quantity][1]
+        for memory_index, of_quantity, both in self._asked:
+            part = residual[:, memory_index][..., of_quantity]
             maps.append((np.abs(part) if both else np.maximum(part, 0)).sum(-1))
         stacked = np.where(active, np.stack(maps, 1), 0).reshape(n, len(maps), rows, columns).astype(np.float32)
-        return Surprise(self._causal_average(stacked, steps), residual, expected, spread, seen)
+        measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
+        return Surprise(self._causal_average(stacked, steps), residual, expected, spread, measured)
 
     def _causal_average(self, maps: Array, steps: npt.NDArray[np.float64]) -> Array:
         """An exponential average over time, `steps` seconds apart, that starts at the first map."""

@@ -107,6 +107,8 @@ def _has_tables(job: _Job) -> bool:
 
 def _picture_paths(job: _Job) -> list[Path]:
     """Of the events that the table tells."""
+    if not job.row["width"]:  # of a sequence there is no picture
+        return []
     ids = pq.read_table(job.events, columns=["event_id"], partitioning=None)["event_id"].to_pylist()
     return [job.pictures / f"{event_id}.jpg" for event_id in ids]
 
@@ -125,6 +127,8 @@ def _make(job: _Job) -> None:
     """Write what one video lacks: the frames, the events, and then the pictures of these."""
     if not _has_tables(job):
         _write_tables(job)
+    if not job.row["width"]:
+        return
     peaks = read_table(job.events, SCHEMAS["events"], ["event_id", "peak_seconds"]).to_pylist()
     frames = read_table(job.frames, SCHEMAS["frames"], ["time_seconds", "pts"])
     pts_at = dict(zip(frames["time_seconds"].to_pylist(), frames["pts"].to_pylist(), strict=True))
@@ -210,11 +214,14 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
     """(quantity, sentence) for the channel that left its range, in words for someone who watches a screen.
 
     Args:
-        channel: a name in `windows.MODELLED`.
+        channel: a name in `windows.MODELLED`, or of a value of a sequence.
         memory_steps: 0 if the range is what is usual at this place, else it is what the last moments led one to expect.
         low, high, seen: in the channel's own unit.
     """
     where = "is usual here" if memory_steps == 0 else "was to be expected a moment before"
+    if channel.startswith("value "):
+        span = f"{low:.3g}–{high:.3g}" if low >= 0 else f"{low:.3g} to {high:.3g}"
+        return "value", f"{channel} is {seen:.3g} where {span} {where}"
     window = "small window" if channel.startswith("part_") else "person-sized window"
     name = channel.removeprefix("person_").removeprefix("part_")
     if name in _WAYS:

@@ -1,6 +1,7 @@
 """Ordinary footage to a candidate model for each camera: split, fit, calibrate, write."""
 
 import itertools
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,18 @@ from vidrnn.cards import CARD, WEIGHTS, camera_dir, load_card
 from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
-from vidrnn.features import ROWS
 from vidrnn.fit import FitResult, FitTask
-from vidrnn.model import VideoRNN, place_of
+from vidrnn.model import NEIGHBOURS, VideoRNN, place_of
 from vidrnn.params import Params
 from vidrnn.ray_fit import ray_fit, wants_gpu
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import digest, remove_orphans, video_path, write_json
 from vidrnn.windows import (
+    ALONE,
     MODELLED,
     Block,
     CellReader,
+    Layout,
     Split,
     Standard,
     active_cells,
@@ -48,7 +50,7 @@ class _Camera:
     split: Split
     standard: Standard
     place: Tensor
-    columns: int
+    layout: Layout
     step_seconds: float
 
 
@@ -67,16 +69,19 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
     Raises:
         FootageError: no camera has enough footage; the message says how much there is and how much is needed.
     """
-    footage, fates = _cameras(features, training, params)
-    if not footage:
-        raise FootageError("; ".join(fate["message"] for fate in fates.values()) or "no ordinary footage to learn from")
-    shared = params.train.scope == "all"
-    groups = [footage] if shared else [[camera] for camera in footage]
+    groups, fates = _cameras(features, training, params)
+    if not fates:
+        raise FootageError(
+            "no ordinary footage to learn from: no file that could be read is one that index.train in params.yaml "
+            f"takes in; expected at least 3 a camera of more than {_least_seconds(params):g} seconds each, or a longer "
+            f"one that gives 3 stretches of train.block_seconds ({params.train.block_seconds:g})"
+        )
+    if not groups:
+        raise FootageError("; ".join(fate["message"] for fate in fates.values()))
     metrics: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     written = {out / "cameras.json"}
-    for group in groups:
-        name = "all" if shared else group[0].camera_id
+    for name, group in groups.items():
         task = _task(group, params)
         fitted = ray_fit(task, f"train {name}", params.train.num_workers, wants_gpu(params.train))
         curve += [{"model": name, **row} for row in fitted.history]
@@ -89,8 +94,10 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
     return metrics, curve
 
 
-def _cameras(features: Path, training: pa.Table, params: Params) -> tuple[list[_Camera], dict[str, dict[str, str]]]:
-    """The cameras with enough footage, and what is to be said of each camera."""
+def _cameras(
+    features: Path, training: pa.Table, params: Params
+) -> tuple[dict[str, list[_Camera]], dict[str, dict[str, str]]]:
+    """The cameras with enough footage by the name of the model that they share, and what is to be said of each."""
     reader = CellReader()
     splits: dict[str, Split] = {}
     fates: dict[str, dict[str, str]] = {}
@@ -100,22 +107,32 @@ def _cameras(features: Path, training: pa.Table, params: Params) -> tuple[list[_
             fates[camera_id] = {"status": TRAINED, "message": ""}
         except FootageError as error:
             fates[camera_id] = {"status": UNFIT, "message": str(error)}
-    shared = params.train.scope == "all"
-    cameras = []
-    for number, (camera_id, split) in enumerate(splits.items()):
-        index, num_cameras = (number, len(splits)) if shared else (0, 1)
-        columns, step = _grid_columns(split.fit[0].path), _step_seconds(split.fit[0])
-        place = place_of(ROWS, columns, index, num_cameras)
-        standard = standard_of(reader, split.fit)
-        cameras.append(_Camera(camera_id, index, num_cameras, split, standard, place, columns, step))
-    return cameras, fates
+    layouts = {camera_id: Layout.of(Path(split.fit[0].path)) for camera_id, split in splits.items()}
+    sharing: dict[str, list[str]] = defaultdict(list)
+    for camera_id, layout in layouts.items():
+        sharing[_model_name(camera_id, layout, params)].append(camera_id)
+    groups: dict[str, list[_Camera]] = defaultdict(list)
+    for name, mates in sharing.items():
+        for index, camera_id in enumerate(mates):
+            split, layout = splits[camera_id], layouts[camera_id]
+            place = place_of(layout.rows, layout.columns, index, len(mates))
+            standard, step = standard_of(reader, split.fit), _step_seconds(split.fit[0])
+            groups[name].append(_Camera(camera_id, index, len(mates), split, standard, place, layout, step))
+    return groups, fates
+
+
+def _model_name(camera_id: str, layout: Layout, params: Params) -> str:
+    """What is learned in one, by its name; only what has the same channels can share weights."""
+    if params.train.scope == "camera":
+        return camera_id
+    return "all" if layout.channels == MODELLED else f"all {layout}"
 
 
 def footage_split(features: Path, training: pa.Table, camera_id: str, params: Params) -> Split:
     """What of a camera's footage is for fitting, validation and calibration.
 
     Raises:
-        FootageError: there is too little of it, or its pictures have several shapes.
+        FootageError: there is too little of it, or its files are of several shapes or kinds.
     """
     return split_blocks(
         _learnable(training_blocks(features, training, camera_id, params), camera_id, params),
@@ -123,7 +140,13 @@ def footage_split(features: Path, training: pa.Table, camera_id: str, params: Pa
         params.train.validation_share,
         params.train.calibration_share,
         camera_id,
+        _least_seconds(params),
     )
+
+
+def _least_seconds(params: Params) -> float:
+    """That a file must last, so that there is a training window in it, and a frame after the warm-up."""
+    return max(params.train.seq_seconds + params.model.horizons_seconds[-1], params.features.warmup_seconds)
 
 
 def training_blocks(features: Path, training: pa.Table, camera_id: str, params: Params) -> list[Block]:
@@ -141,16 +164,16 @@ def training_blocks(features: Path, training: pa.Table, camera_id: str, params: 
 
 
 def _learnable(blocks: list[Block], camera_id: str, params: Params) -> list[Block]:
-    """The blocks that hold a training window and a frame after the warm-up, if all have one shape of picture.
+    """The blocks that hold a training window and a frame after the warm-up, if all have one layout.
 
     Raises:
         FootageError: they have several.
     """
-    grids = {_grid_columns(path) for path in {block.path for block in blocks}}
-    if len(grids) > 1:
+    layouts = {Layout.of(Path(path)) for path in {block.path for block in blocks}}
+    if len(layouts) > 1:
         raise FootageError(
-            f"camera {camera_id}: its files have pictures of {len(grids)} different shapes; expected one: put each "
-            "shape into a camera folder of its own"
+            f"camera {camera_id}: its files are of {len(layouts)} different shapes or kinds, as in "
+            f"{' and '.join(sorted(map(str, layouts))[:2])}; expected one: put each into a camera folder of its own"
         )
     kept = []
     for _, of_file in itertools.groupby(blocks, key=lambda block: block.path):
@@ -165,11 +188,6 @@ def _seq_len(params: Params, step_seconds: float) -> int:
     return max(2, round(params.train.seq_seconds / step_seconds))
 
 
-def _grid_columns(path: str) -> int:
-    columns: int = pq.read_schema(path).field("cells").type.shape[2]
-    return columns
-
-
 def _step_seconds(block: Block) -> float:
     """Between two analysed frames of the block's file."""
     return float(np.median(np.diff(block_times(block)[0])))
@@ -179,8 +197,12 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
     """What to fit to the footage of cameras that share the weights."""
     train = params.train
     step = max(camera.step_seconds for camera in group)
+    layout = group[0].layout
+    # One cell gives one sequence a window, so more windows make up for it, while a batch stays as large as of pictures.
+    more = train.cells_per_window // max(len(camera.place) for camera in group)
+    more = max(1, min(more, train.cells_per_window * NEIGHBOURS * len(MODELLED) // len(layout.channels)))
     return FitTask(
-        architecture=_architecture(params, len(group)),
+        architecture=_architecture(params, layout, len(group)),
         fit=[(block, camera.standard, camera.place) for camera in group for block in camera.split.fit],
         validation=[(block, camera.standard, camera.place) for camera in group for block in camera.split.validation],
         initial=None if train.init_from is None else _initial(Path(train.init_from), group[0].camera_id),
@@ -188,13 +210,13 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
         burn_in=round(train.burn_in_seconds / step),
         horizons=_horizons(params, step),
         loss_file=str(Path(train.loss_file).absolute()),
+        batch_windows=train.batch_windows * more,
         **train.model_dump(
             include={
                 "loss",
                 "learning_rate",
                 "epochs",
                 "batches_per_epoch",
-                "batch_windows",
                 "cells_per_window",
                 "memory_dropout",
                 "gradient_clip",
@@ -206,15 +228,16 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
     )
 
 
-def _architecture(params: Params, num_cameras: int) -> dict[str, Any]:
+def _architecture(params: Params, layout: Layout, num_cameras: int) -> dict[str, Any]:
     return {
-        "num_channels": len(MODELLED),
+        "num_channels": len(layout.channels),
         "num_horizons": len(params.model.horizons_seconds),
         "cell": params.model.cell,
         "hidden_size": params.model.hidden_size,
         "num_layers": params.model.num_layers,
         "num_cameras": num_cameras,
         "with_scale": params.train.loss == "nll",
+        "neighbours": 1 if (layout.rows, layout.columns) == ALONE else NEIGHBOURS,
     }
 
 
@@ -252,11 +275,10 @@ def _write(
         "horizons": task.horizons,
         "average_seconds": params.score.cell_seconds,
         "smoothing_seconds": params.score.smoothing_seconds,
-        "columns": camera.columns,
         "camera_index": camera.index,
         "num_cameras": camera.num_cameras,
     }
-    model = CameraModel(net, camera.standard, **use, calibration=None, version="")
+    model = CameraModel(net, camera.standard, **use, layout=camera.layout, calibration=None, version="")
     held_out = camera.split.validation + camera.split.calibration
     calibration, heldout = calibrate(model, held_out, camera.split.fit, params.alarms.merge_seconds)
     own = [row for row in training.to_pylist() if row["camera_id"] == camera.camera_id]
@@ -264,10 +286,10 @@ def _write(
     card = {
         "camera_id": camera.camera_id,
         "architecture": task.architecture,
-        "channels": list(MODELLED),
+        "channels": list(camera.layout.channels),
         "blocks": {"seconds": params.train.block_seconds, "gap_seconds": params.train.gap_seconds},
         "standard": {"mean": camera.standard.mean.tolist(), "sd": camera.standard.sd.tolist()},
-        "use": use,
+        "use": {**use, "rows": camera.layout.rows, "columns": camera.layout.columns},
         "calibration": calibration.to_json(),
         "heldout": heldout,
         "params": params.model_dump(

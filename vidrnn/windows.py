@@ -6,6 +6,7 @@ its neighbour. What is in a batch depends on the seed and the epoch alone, never
 
 import hashlib
 import itertools
+import json
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -20,17 +21,46 @@ from torch import Tensor
 
 from vidrnn.errors import FootageError
 from vidrnn.features import CHANNELS, MAX_STEP_SECONDS
+from vidrnn.storage import read_metadata
 
 # What the network sees and predicts. The luma and the flow of the whole picture are left out: they tell of the
 # camera, not of what moves in front of it.
 MODELLED: tuple[str, ...] = CHANNELS[CHANNELS.index("difference") :]
 _FIRST = CHANNELS.index(MODELLED[0])
 _FOREGROUND = MODELLED.index("person_foreground")
+ALONE = (1, 1)  # rows and columns of a sequence of features that somebody else computed: one cell, and no picture
 ACTIVE_SHARE = 0.05  # of foreground in a cell's person-sized window, beyond which there is something to predict
 CLIP = (-6.0, 12.0)  # of standardised features
+_EVEN = 1e-6  # of the size of a value
 _CACHE_BYTES = 384 * 2**20
 
 Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What feature files of one kind have in common.
+
+    Attributes:
+        channels: that are seen and predicted: MODELLED of pictures, all of a sequence.
+        rows, columns: of the grid of cells.
+    """
+
+    channels: tuple[str, ...]
+    rows: int
+    columns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Layout":
+        """That of a feature file."""
+        _, rows, columns = pq.read_schema(path).field("cells").type.shape
+        named = read_metadata(path).get("channels")
+        return cls(tuple(json.loads(named)) if named else MODELLED, rows, columns)
+
+    def __str__(self) -> str:
+        if self.channels == MODELLED:
+            return f"pictures of {self.columns} columns of cells"
+        return f"sequences of {len(self.channels)} values (the first is called {self.channels[0]!r})"
 
 
 @dataclass(frozen=True)
@@ -86,9 +116,16 @@ def blocks_of(path: Path, sha256: str, block_seconds: float, gap_seconds: float)
 
 
 def split_blocks(
-    blocks: Sequence[Block], seed: int, validation_share: float, calibration_share: float, camera_id: str
+    blocks: Sequence[Block],
+    seed: int,
+    validation_share: float,
+    calibration_share: float,
+    camera_id: str,
+    least_seconds: float,
 ) -> Split:
     """Give every block its purpose, by a hash of (seed, source, block): the same for the same footage, in any order.
+
+    `least_seconds` is what a block lasts that is long enough to learn from, for the message.
 
     Raises:
         FootageError: fewer than three blocks, so that not each purpose could have one.
@@ -97,8 +134,8 @@ def split_blocks(
         minutes = sum(block.seconds for block in blocks) / 60
         raise FootageError(
             f"camera {camera_id}: {minutes:.1f} minutes of ordinary footage in {len(blocks)} blocks is too little to "
-            "learn from; expected at least 3 blocks (files, or stretches of train.block_seconds): add footage for "
-            f"{3 - len(blocks)} more"
+            "learn from; expected at least 3 blocks (files, or stretches of train.block_seconds) of more than "
+            f"{least_seconds:g} seconds each: add footage for {3 - len(blocks)} more"
         )
     order = sorted(blocks, key=lambda block: hashlib.sha256(f"{seed}:{block.key}".encode()).digest())
     validation = min(max(1, round(len(order) * validation_share)), len(order) - 2)
@@ -116,11 +153,11 @@ class CellReader:
     def __init__(self, cache_bytes: int = _CACHE_BYTES) -> None:
         self._cache_bytes = cache_bytes
         self._files: dict[str, tuple[pq.FileMetaData, list[int]]] = {}
-        self._groups: OrderedDict[tuple[str, int], npt.NDArray[np.float16]] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, int], npt.NDArray[np.floating]] = OrderedDict()
         self._bytes = 0
 
     def rows(self, path: str, start: int, stop: int) -> Array:
-        """(stop − start, len(MODELLED), rows, columns) float32, not standardised."""
+        """(stop − start, C, rows, columns) float32, C as in `Layout`, not standardised."""
         if path not in self._files:
             facts = pq.read_metadata(path)
             sizes = [facts.row_group(group).num_rows for group in range(facts.num_row_groups)]
@@ -130,14 +167,16 @@ class CellReader:
         parts = [self._group(path, g)[max(start - starts[g], 0) : stop - starts[g]] for g in groups]
         return np.concatenate(parts).astype(np.float32)
 
-    def _group(self, path: str, group: int) -> npt.NDArray[np.float16]:
+    def _group(self, path: str, group: int) -> npt.NDArray[np.floating]:
         key = (path, group)
         if key in self._groups:
             self._groups.move_to_end(key)
             return self._groups[key]
         with pq.ParquetFile(path, metadata=self._files[path][0]) as file:
             cells = file.read_row_group(group, columns=["cells"])["cells"].combine_chunks()
-        array = np.ascontiguousarray(cells.to_numpy_ndarray()[:, _FIRST:])
+        array: npt.NDArray[np.floating] = cells.to_numpy_ndarray()
+        if array.shape[2:] != ALONE:
+            array = np.ascontiguousarray(array[:, _FIRST:])
         self._groups[key] = array
         self._bytes += array.nbytes
         while self._bytes > self._cache_bytes and len(self._groups) > 1:
@@ -146,7 +185,9 @@ class CellReader:
 
 
 def active_cells(cells: Array) -> npt.NDArray[np.bool_]:
-    """Where there is something to predict: (T, C, rows, columns) features to (T, rows, columns)."""
+    """Where there is something to predict: (T, C, rows, columns) features to (T, rows, columns); alone, everywhere."""
+    if cells.shape[2:] == ALONE:
+        return np.ones((len(cells), *ALONE), np.bool_)
     return cells[:, _FOREGROUND] > ACTIVE_SHARE
 
 
@@ -165,19 +206,27 @@ class Standard:
 
 def standard_of(reader: CellReader, blocks: Sequence[Block]) -> Standard:
     """Measure it over the active cells of some blocks, block by block; all cells where nothing is active."""
-    total = np.zeros((3, len(MODELLED)))
+    count = len(Layout.of(Path(blocks[0].path)).channels)
+    total = np.zeros((3, count))
     for only_active in (True, False):
         for block in blocks:
             cells = reader.rows(block.path, block.start, block.stop)
             chosen = cells.transpose(0, 2, 3, 1)
-            values = (chosen[active_cells(cells)] if only_active else chosen.reshape(-1, len(MODELLED))).astype(float)
-            total += [np.full(len(MODELLED), len(values)), values.sum(0), (values**2).sum(0)]
+            values = (chosen[active_cells(cells)] if only_active else chosen.reshape(-1, count)).astype(float)
+            total += [np.full(count, len(values)), values.sum(0), (values**2).sum(0)]
         if total[0, 0]:
             break
-    mean = total[1] / total[0]
-    sd = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))
-    # A channel that never varied says nothing: with this floor its smallest change stays within the clip.
-    return Standard(mean.astype(np.float32), np.maximum(sd, 1e-3).astype(np.float32))
+    mean, square = total[1:] / total[0]
+    sd = np.sqrt(np.maximum(square - mean**2, 0))
+    if cells.shape[2:] == ALONE:
+        # Features of others are of any size. Below what float32 tells apart nothing varied; then a change of a
+        # thousandth counts.
+        size = np.sqrt(square)
+        sd = np.where(sd > _EVEN * size, sd, 1e-3 * np.where(size > 0, size, 1.0))
+    else:
+        # A channel that never varied says nothing: with this floor its smallest change stays within the clip.
+        sd = np.maximum(sd, 1e-3)
+    return Standard(mean.astype(np.float32), sd.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -185,7 +234,7 @@ class Batch:
     """Sequences of cells; N sequences of T steps, K horizons.
 
     Attributes:
-        context: (N, T, 9 · C).
+        context: (N, T, 9 · C), as `VideoRNN.forward` takes it.
         place: (N, place_size).
         target: (N, T, K, C), what came after each step, at each horizon.
         weight: (N, T, K), 1 where something is there to be predicted, little elsewhere.
@@ -279,7 +328,9 @@ class WindowSampler:
 
 
 def _context(z: Array, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Array:
-    """(T, C, rows, columns) to (N, T, 9 · C) at N cells; in the order of `VideoRNN.forward`."""
+    """(T, C, rows, columns) to (N, T, 9 · C) at N cells, (1, T, C) of one alone; in the order of `VideoRNN.forward`."""
+    if z.shape[2:] == ALONE:
+        return np.ascontiguousarray(z.reshape(1, *z.shape[:2]))
     padded = np.pad(z, ((0, 0), (0, 0), (1, 1), (1, 1)))
     around = [padded[:, :, rows + dy, columns + dx] for dy in range(3) for dx in range(3)]  # 9 of (T, C, N)
     return np.ascontiguousarray(np.stack(around, 2).reshape(len(z), -1, len(rows)).transpose(2, 0, 1))
