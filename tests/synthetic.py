@@ -1,6 +1,7 @@
 """Small feature files without a video: noise in which something walks to the right, and the tables around them."""
 
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +53,9 @@ def write_cells(path, cells, times=None, warmup=0, digest="made"):
         },
         schema=schema,
     )
-    write_table(path, table, schema, {"digest": digest})
+    alone = cells.shape[2:] == (1, 1)  # a sequence of features that somebody else computed
+    named = {"channels": json.dumps([f"value {k}" for k in range(cells.shape[1])])} if alone else {}
+    write_table(path, table, schema, {"digest": digest, **named})
     return path
 
 

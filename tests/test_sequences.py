@@ -1,7 +1,9 @@
 """Features that somebody else computed: what is read, what is refused in which words, and the way through."""
 
 import io
+import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import write_clip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from synthetic import files_of, small_params
 
 from vidrnn.errors import DecodeError
+from vidrnn.evaluate import evaluate, write_evaluation
 from vidrnn.extract import extract_features
+from vidrnn.gate import gate
 from vidrnn.index import index_videos
 from vidrnn.params import load_params
+from vidrnn.report import write_report
 from vidrnn.schema import SCHEMAS, cells_schema
+from vidrnn.score import score_videos
 from vidrnn.sequences import MAX_VALUES, Ragged, codec_of, open_sequence
-from vidrnn.storage import read_metadata, read_table, video_path
+from vidrnn.storage import read_metadata, read_table, video_path, write_table
+from vidrnn.tables import make_tables
+from vidrnn.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = load_params(ROOT / "params.yaml")
@@ -315,7 +325,7 @@ def test_sequences_become_cells_of_one_place(tmp_path: Path) -> None:
         frames = table["frame_index"].to_numpy()
         assert frames.tolist() == table["pts"].to_pylist() == [-(-5 * k // 2) for k in range(280)]
         assert np.array_equal(table["time_seconds"].to_numpy(), frames / 25)
-        assert all(table["valid"].to_pylist())
+        assert table["valid"].to_pylist() == (frames / 25 >= 2.0).tolist()
         cells = table["cells"].combine_chunks().to_numpy_ndarray()
         assert cells.dtype == np.float32 and np.array_equal(cells[:, :, 0, 0], values[frames])
         assert read_metadata(space.part("cells", name))["channels"] == str([f"value {c}" for c in channels]).replace(
@@ -359,3 +369,117 @@ def test_features_are_made_anew_where_the_pace_changes_and_only_there(tmp_path: 
     assert space.part("cells", "a.npy").stat().st_ino == before
     space.index(5)
     assert space.run()["a.npy"]["duration_seconds"] == 10.0
+
+
+# The whole way
+
+FROZEN = range(300, 330)  # rows in which the machine of `machine` stands still
+
+
+def machine(num_rows: int, seed: int, frozen: range = range(0)) -> NDArray[np.float32]:
+    """(num_rows, 3): two values that swing, of very different size, and one that never varies; 10 rows a second."""
+    rng = np.random.default_rng(seed)
+    moves = np.ones(num_rows)
+    moves[list(frozen)] = 0
+    phase = 2 * np.pi * (np.cumsum(moves) / 20 + rng.random())
+    noise = rng.normal(0, 0.03, (num_rows, 2))
+    swing = np.stack([np.sin(phase), np.cos(phase)], 1) + noise
+    return np.column_stack([300 + 1e-3 * swing[:, 0], 1e6 * swing[:, 1], np.full(num_rows, -7.0)]).astype(np.float32)
+
+
+PARAMETERS = small_params(
+    train={"seq_seconds": 2.0, "epochs": 12, "batches_per_epoch": 12, "block_seconds": 30.0, "gap_seconds": 1.0},
+    model={"hidden_size": 12},
+)
+
+
+def learn(root: Path, out: Path) -> pa.Table:
+    """The stages from the footage below `root` to a model; returns the index."""
+    index = index_videos(root / "videos", PARAMETERS.index, "UTC", root / "memory.json")
+    training = extract_features(root / "videos", index, PARAMETERS.features, out / "features")
+    train(out / "features", training, PARAMETERS, out / "candidate")
+    decided = gate(out / "features", training, out / "candidate", out / "champion", out / "model", PARAMETERS)
+    write_table(out / "promotions.parquet", decided, SCHEMAS["promotions"])
+    return index
+
+
+def report(root: Path, index: pa.Table, out: Path) -> None:
+    """The stages from a model to the report."""
+    score_videos(index, out / "features", out / "model", out / "scores")
+    folders = (root / "videos", index, out / "features", out / "model", out / "scores")
+    make_tables(*folders, PARAMETERS.alarms, out / "tables", out / "media")
+    evaluation = evaluate(out / "tables", out / "model", root / "labels", PARAMETERS)
+    write_evaluation(evaluation, out / "metrics.parquet", out / "metrics.json", out / "plots")
+    inputs = [out / name for name in ("tables", "media", "promotions.parquet", "metrics.parquet", "model")]
+    write_report(*inputs, out / "report.html", PARAMETERS)
+
+
+def put_footage(root: Path) -> None:
+    """A camera of sequences, one of different ones, one that sees nothing but black; some of next to no frames."""
+    for folder in ("pump/train", "pump/test", "mixed/train", "dark/train", "dark/test"):
+        (root / "videos" / folder).mkdir(parents=True)
+    for k in range(6):
+        save = (save_npy, save_text)[k % 2]
+        save(root / f"videos/pump/train/{k}", machine(600, k))
+    save_npy(root / "videos/pump/test/calm", machine(600, 10))
+    save_text(root / "videos/pump/test/stops", machine(600, 11, FROZEN))
+    save_npy(root / "videos/pump/test/wide", np.zeros((50, 4), np.float32))
+    black = np.zeros((48, 64), np.uint8)
+    for count in (1, 2, 19):
+        save_npy(root / f"videos/pump/test/{count}", machine(count, 12))
+        write_clip(root / f"videos/dark/test/{count}.mp4", [black] * count, rate=10)
+    for k in range(4):
+        save_npy(root / f"videos/mixed/train/{k}", machine(600, k)[:, : 2 + k % 2])
+        write_clip(root / f"videos/dark/train/{k}.mp4", [black] * (40 + k), rate=10)
+    (root / "labels").mkdir()
+    (root / "labels/events.csv").write_text(
+        f"video,onset_frame,offset_frame\npump/test/stops.txt,{FROZEN.start},{FROZEN.stop}\n"
+    )
+
+
+def test_sequences_go_the_whole_way_and_the_planted_change_scores_highest(tmp_path: Path) -> None:
+    put_footage(tmp_path)
+    out = tmp_path / "data"
+    report(tmp_path, learn(tmp_path, out), out)
+    frames = read_table(video_path(out / "tables/frames", "pump", "pump/test/stops.txt"), SCHEMAS["frames"])
+    score = frames["score"].to_numpy()
+    assert np.isfinite(score).all() and int(score.argmax()) in FROZEN
+    calm = read_table(video_path(out / "tables/frames", "pump", "pump/test/calm.npy"), SCHEMAS["frames"])
+    assert calm["score"].to_numpy().max() < score.max()
+    assert json.loads((out / "metrics.json").read_text())["auroc_micro_ema"]["value"] > 0.9
+
+    events = read_table(video_path(out / "tables/events", "pump", "pump/test/stops.txt"), SCHEMAS["events"]).to_pylist()
+    event = max(events, key=lambda row: row["peak_score"])
+    assert event["onset_frame"] <= FROZEN.stop + 10 and event["offset_frame"] > FROZEN.start
+    assert event["x0"] is event["y0"] is event["x1"] is event["y1"] is None
+    assert event["reason_quantity"] == "value" and re.match(r"value [012] is \S+ where \S+( to |–)\S+", event["reason"])
+    seen = machine(600, 11, FROZEN)[round(event["peak_seconds"] * 10)]
+    assert np.float32(event["reason_seen"]) in seen
+    assert not list((out / "media").rglob("*.jpg"))
+    page = (out / "report.html").read_text()
+    assert "There is no picture of this event." in page and "<img" not in page and event["reason"][1:] in page
+
+    fates = json.loads((out / "model/cameras.json").read_text())
+    assert fates["pump"] == {"status": "trained", "message": ""}
+    assert fates["mixed"]["message"] == (
+        "camera mixed: its files are of 2 different shapes or kinds, as in sequences of 2 values (the first is called "
+        "'value 0') and sequences of 3 values (the first is called 'value 0'); expected one: put each into a camera "
+        "folder of its own"
+    )
+    videos = {row["video_id"]: row for row in read_table(out / "tables/videos.parquet", SCHEMAS["videos"]).to_pylist()}
+    assert all(row["status"] == "ok" for row in videos.values())
+    assert videos["pump/test/wide.npy"]["message"].startswith(
+        "not scored: the model of its camera learned sequences of 3 values (the first is called 'value 0'), this is "
+        "one of sequences of 4 values"
+    )
+
+    for camera in ("pump", "dark"):
+        for count in (1, 2, 19):
+            name = f"{camera}/test/{count}.{'npy' if camera == 'pump' else 'mp4'}"
+            short = read_table(video_path(out / "tables/frames", camera, name), SCHEMAS["frames"])
+            assert np.isfinite(short["score"].to_numpy()).all()
+            assert short.num_rows == videos[name]["num_frames"] == count and videos[name]["message"] == ""
+
+    learn(tmp_path, tmp_path / "again")
+    again = files_of(tmp_path / "again")
+    assert len(again) > 60 and again == {name: body for name, body in files_of(out).items() if name in again}

@@ -307,6 +307,12 @@ SENTENCES = {
     ("difference", 0, -0.1, 0.1, 0.3): ("shape", f"stands out by 30% of full brightness where 0%–10% {HERE}"),
     ("gradient0", 0, -0.1, 0.1, 0.3): ("shape", f"has upright edges of strength 0.300 where 0.000–0.100 {HERE}"),
     ("gradient3", 5, 0.0, 0.1, 0.3): ("shape", f"has level edges of strength 0.300 where 0.000–0.100 {BEFORE}"),
+    ("value 3", 0, 0.1, 0.3, 0.71): ("value", f"value 3 is 0.71 where 0.1–0.3 {HERE}"),
+    ("value speed", 5, -0.1, 0.3, -2.0): ("value", f"value speed is -2 where -0.1 to 0.3 {BEFORE}"),
+    ("value 0", 0, 299.9986, 300.0014, 300.5): ("value", f"value 0 is 300.5 where 299.9986–300.0014 {HERE}"),
+    ("value 0", 0, -3456.7, 8e5, 1.2e6): ("value", f"value 0 is 1200000 where -3460 to 800000 {HERE}"),
+    ("value 0", 0, 1e-12, 3e-12, 2e20): ("value", f"value 0 is 2e+20 where 1e-12–3e-12 {HERE}"),
+    ("value 0", 0, 5.0, 5.0, 6.0): ("value", f"value 0 is 6 where 5–5 {HERE}"),
 }
 
 

@@ -138,7 +138,8 @@ def _take_over(job: _Job) -> None:
             numbers = range(num_frames, num_frames + len(values))
             taken = [number for number in numbers if sampler.takes(number)]
             if taken:
-                write_cells(_sequence_table(taken, values[np.array(taken) - num_frames], base, schema))
+                cells = values[np.array(taken) - num_frames]
+                write_cells(_sequence_table(taken, cells, base, job.params.warmup_seconds, schema))
             num_frames += len(values)
             num_analysed += len(taken)
         metadata |= {"num_frames": str(num_frames), "num_analysed": str(num_analysed), "num_undecodable": "0"}
@@ -245,15 +246,20 @@ def _cells_table(rows: list[FeatureRow], start: int, time_base: TimeBase, grid: 
 
 
 def _sequence_table(
-    numbers: list[int], values: npt.NDArray[np.float32], time_base: TimeBase, schema: pa.Schema
+    numbers: list[int],
+    values: npt.NDArray[np.float32],
+    time_base: TimeBase,
+    warmup_seconds: float,
+    schema: pa.Schema,
 ) -> pa.Table:
-    """Of (n, F) values; a frame's number is its pts. Without a background to wait for, every frame is valid."""
+    """Of (n, F) values; a frame's number is its pts. There is no background, but a network has to warm up as well."""
+    times = [time_base.seconds(number) for number in numbers]
     return pa.table(
         {
             "frame_index": numbers,
             "pts": numbers,
-            "time_seconds": [time_base.seconds(number) for number in numbers],
-            "valid": [True] * len(numbers),
+            "time_seconds": times,
+            "valid": [seconds >= warmup_seconds for seconds in times],
             "cells": pa.FixedShapeTensorArray.from_numpy_ndarray(values[:, :, None, None]),
         },
         schema=schema,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -220,8 +221,9 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
     """
     where = "is usual here" if memory_steps == 0 else "was to be expected a moment before"
     if channel.startswith("value "):
-        span = f"{low:.3g}–{high:.3g}" if low >= 0 else f"{low:.3g} to {high:.3g}"
-        return "value", f"{channel} is {seen:.3g} where {span} {where}"
+        low_text, high_text, seen_text = _told_apart(low, high, seen)
+        span = f"{low_text}{'–' if low >= 0 else ' to '}{high_text}"
+        return "value", f"{channel} is {seen_text} where {span} {where}"
     window = "small window" if channel.startswith("part_") else "person-sized window"
     name = channel.removeprefix("person_").removeprefix("part_")
     if name in _WAYS:
@@ -242,6 +244,14 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
         return "shape", f"stands out by {seen:.0%} of full brightness where {low:.0%}–{high:.0%} {where}"
     edges = _EDGES[int(name.removeprefix("gradient"))]
     return "shape", f"has {edges} edges of strength {seen:.3f} where {low:.3f}–{high:.3f} {where}"
+
+
+def _told_apart(low: float, high: float, seen: float) -> list[str]:
+    """The three values, of any size, with as many digits as show how wide the range is."""
+    size, width = max(map(abs, (low, high, seen))), high - low
+    digits = min(9, max(3, 2 + math.ceil(math.log10(size / width)))) if width > 0 else 9
+    texts = [f"{value:.{digits}g}" for value in (low, high, seen)]
+    return [f"{float(text):.0f}" if "e+" in text and size < 1e9 else text for text in texts]
 
 
 def _sided(low: float, high: float, ways: tuple[str, str]) -> str:
