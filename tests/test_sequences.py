@@ -408,7 +408,7 @@ def report(root: Path, index: pa.Table, out: Path) -> None:
     score_videos(index, out / "features", out / "model", out / "scores")
     folders = (root / "videos", index, out / "features", out / "model", out / "scores")
     make_tables(*folders, PARAMETERS.alarms, out / "tables", out / "media")
-    evaluation = evaluate(out / "tables", out / "model", root / "labels", PARAMETERS)
+    evaluation = evaluate(out / "features", out / "scores", out / "tables", out / "model", root / "labels", PARAMETERS)
     write_evaluation(evaluation, out / "metrics.parquet", out / "metrics.json", out / "plots")
     inputs = [out / name for name in ("tables", "media", "promotions.parquet", "metrics.parquet", "model")]
     write_report(*inputs, out / "report.html", PARAMETERS)

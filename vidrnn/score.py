@@ -35,6 +35,7 @@ from vidrnn.storage import (
 from vidrnn.surprise import Observer, Surprise, quantities_of, questions
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
 
+_HIGHEST = np.finfo(np.float16).max
 _CHUNK = 16  # rows at a time: few enough for the processor's cache
 Array = npt.NDArray[np.float32]
 
@@ -145,7 +146,7 @@ def score_video(
             top = int(score.argmax())
             row, column = divmod(top, layout.columns)
             at = first + t
-            cells[at] = score
+            cells[at] = np.minimum(score, _HIGHEST)
             if grid:
                 boxes[at] = grid.box(top, moving[at])
             reasons.append(_reason(model, stretch, t, row, column))
