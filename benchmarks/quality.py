@@ -1,4 +1,5 @@
-"""The quality table: the whole path on labelled footage with the project's own params, over several seeds.
+"""The quality table: the whole path on labelled footage with the project's own params, over several seeds, and beside
+it what it must beat on the same features.
 
     python -m benchmarks.quality --data DIR [DIR ...] [--seeds N] [--json FILE]
 
@@ -13,11 +14,15 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import typer
 
+from benchmarks.baselines import BASELINES, cut_memory, frames_of_scores, score_baseline
 from vidrnn.errors import VidrnnError
 from vidrnn.evaluate import evaluate
 from vidrnn.extract import extract_features
@@ -28,65 +33,102 @@ from vidrnn.score import score_videos
 from vidrnn.tables import make_tables
 from vidrnn.train import train
 
+PRODUCT = "vidrnn"
 COLUMNS = {
     "auroc_micro_ema": "AUROC",
     "auroc_micro_raw": "raw",
     "auroc_macro": "macro",
     "ap": "AP",
     "eer": "EER",
+    "pointing": "pointing",
+    "rbdc": "RBDC",
+    "tbdc": "TBDC",
     "auroc_micro_gauss": "Gauss*",
     "auroc_micro_minmax": "min-max*",
     "train_seconds": "train s",
     "frames_per_second": "frames/s",
 }
+LESS_IS_BETTER = ("eer",)
+OF_TIME = ("train_seconds", "frames_per_second")
+Runs = dict[str, list[dict[str, float]]]
+"""By method, a run a seed, each a figure by column."""
 
 
 def main(data: list[Path], seeds: int = 3, json_path: Path | None = None) -> None:
     """Measure, print the table as Markdown, and write its rows."""
-    rows: list[dict[str, Any]] = []
-    for directory in data:
-        runs = _runs(directory, load_params(), seeds)
-        for column in COLUMNS:
-            values = [run[column] for run in runs]
-            row = {"data": directory.name, "method": "vidrnn", "column": column, "seeds": seeds}
-            rows.append(row | _spread(values))
-    print("\n| data | " + " | ".join(COLUMNS.values()) + " |\n|---" + "|---" * len(COLUMNS) + "|")
-    for directory in data:
-        cells = [_cell(row) for row in rows if row["data"] == directory.name]
-        print(f"| {directory.name} | " + " | ".join(cells) + " |")
+    rows = [row for directory in data for row in _rows(directory.name, _runs(directory, load_params(), seeds))]
+    print("\n" + table(rows))
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def _runs(directory: Path, params: Params, seeds: int) -> list[dict[str, float]]:
+def _runs(directory: Path, params: Params, seeds: int) -> Runs:
     videos, labels = directory / "videos", directory / "labels"
-    runs = []
+    runs: Runs = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         index = index_videos(videos, params.index, params.data.time_zone, root / "sha256.json")
         training = extract_features(videos, index, params.features, root / "features")
         for seed in range(seeds):
             seeded = params.model_copy(update={"train": params.train.model_copy(update={"seed": seed})})
-            start = time.monotonic()
-            train(root / "features", training, seeded, root / "candidate")
-            trained = time.monotonic()
-            gate(root / "features", training, root / "candidate", root / "champion", root / "model", seeded)
-            scoring = time.monotonic()
-            score_videos(index, root / "features", root / "model", root / "scores")
-            scored = time.monotonic()
-            made = root / "features", root / "model", root / "scores"
-            make_tables(videos, index, *made, seeded.alarms, root / "tables", root / "media")
-            summary = evaluate(
-                root / "features", root / "scores", root / "tables", root / "model", labels, seeded
-            ).summary
-            run = {name: summary[name]["value"] for name in COLUMNS if name in summary}
-            run |= {
-                "train_seconds": trained - start,
-                "frames_per_second": summary["num_frames"] / (scored - scoring),
-            }
-            print(f"{directory.name} seed {seed}: " + "  ".join(f"{k} {v:.4f}" for k, v in run.items()), flush=True)
-            runs.append(run)
+            for method, run in _methods(videos, labels, index, training, seeded, root).items():
+                figures = run()
+                print(f"{directory.name} seed {seed} {method}: {_words(figures)}", flush=True)
+                runs[method].append(figures)
     return runs
+
+
+def _methods(
+    videos: Path, labels: Path, index: pa.Table, training: pa.Table, params: Params, root: Path
+) -> dict[str, Callable[[], dict[str, float]]]:
+    """What each row of the table runs, the network first, since its memory is cut and its table `videos` is used."""
+    features, models = root / "features", root / "model"
+
+    def product() -> dict[str, float]:
+        start = time.monotonic()
+        train(features, training, params, root / "candidate")
+        trained = time.monotonic()
+        gate(features, training, root / "candidate", root / "champion", models, params)
+        scoring = time.monotonic()
+        score_videos(index, features, models, root / "scores")
+        scored = time.monotonic()
+        made = features, models, root / "scores"
+        make_tables(videos, index, *made, params.alarms, root / "tables", root / "media")
+        summary = evaluate(features, root / "scores", root / "tables", models, labels, params).summary
+        seconds = {"train_seconds": trained - start, "frames_per_second": summary["num_frames"] / (scored - scoring)}
+        return _figures(summary) | seconds
+
+    def baseline(method: str) -> dict[str, float]:
+        scores, tables = root / method / "scores", root / method / "tables"
+        if method == "memory_cut":
+            cut_memory(models, features, training, params, root / method / "model")
+            score_videos(index, features, root / method / "model", scores)
+        else:
+            score_baseline(method, index, features, training, params, scores)
+        frames_of_scores(index, scores, root / "tables" / "videos.parquet", tables)
+        return _figures(evaluate(features, scores, tables, root / "no model", labels, params).summary)
+
+    others = {method: lambda method=method: baseline(method) for method in ("memory_cut", *BASELINES)}
+    return {PRODUCT: product, **others}
+
+
+def _figures(summary: dict[str, Any]) -> dict[str, float]:
+    """The columns that the footage's labels allow."""
+    return {name: summary[name]["value"] for name in COLUMNS if summary.get(name, {}).get("value") is not None}
+
+
+def _words(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+
+
+def _rows(data: str, runs: Runs) -> list[dict[str, Any]]:
+    """A row a method and column: mean, and the mean less and plus a standard deviation over seeds."""
+    return [
+        {"data": data, "method": method, "column": column, "seeds": len(own)} | _spread([run[column] for run in own])
+        for method, own in runs.items()
+        for column in COLUMNS
+        if all(column in run for run in own)
+    ]
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -95,8 +137,30 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"value": mean, "low": mean - sd, "high": mean + sd}
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """As Markdown, a line a method; a figure of another method that is better than the network's stands out."""
+    lines = ["| data | method | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    figures = {(row["data"], row["method"], row["column"]): row for row in rows}
+    beaten = False
+    for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
+        cells = []
+        for column in COLUMNS:
+            row, best = figures.get((data, method, column)), figures.get((data, PRODUCT, column))
+            better = row is not None and best is not None and column not in OF_TIME and _is_better(row, best)
+            cells.append("" if row is None else f"**{_cell(row)}**" if better else _cell(row))
+            beaten |= better
+        lines.append(f"| {data} | {method} | " + " | ".join(cells) + " |")
+    words = "Bold: better than the network with its memory." if beaten else "Nothing is better than the network."
+    return "\n".join([*lines, "", words])
+
+
+def _is_better(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    ahead: float = row["value"] - other["value"]
+    return ahead < 0 if row["column"] in LESS_IS_BETTER else ahead > 0
+
+
 def _cell(row: dict[str, Any]) -> str:
-    if row["column"] in ("train_seconds", "frames_per_second"):
+    if row["column"] in OF_TIME:
         return f"{row['value']:.0f}"
     return f"{row['value']:.3f} ± {(row['high'] - row['low']) / 2:.3f}"
 

@@ -1,14 +1,29 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from conftest import blank
 from synthetic import Footage, files_of, small_params, walking
 
-from benchmarks.baselines import cut_memory, without_memory
+from benchmarks import quality
+from benchmarks.baselines import (
+    BASELINES,
+    Ordinary,
+    averaged,
+    cut_memory,
+    frames_of_scores,
+    score_baseline,
+    without_memory,
+)
 from vidrnn.cards import camera_dir, load_card
+from vidrnn.evaluate import evaluate
+from vidrnn.events import causal_average
+from vidrnn.features import CHANNELS, ROWS
+from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.score import load_camera_model, observe, score_video
-from vidrnn.storage import video_path
-from vidrnn.train import train
-from vidrnn.windows import CellReader
+from vidrnn.storage import read_table, video_path, write_table
+from vidrnn.train import footage_split, train, training_blocks
+from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader
 
 torch.set_num_threads(1)
 COLUMNS = 4
@@ -59,3 +74,125 @@ def test_a_cut_model_is_calibrated_anew_and_scored_like_any_other(trained, tmp_p
         score_video(model, cells, regions, (64, 48), tmp_path / "scores.parquet", "made")
         scored.append((tmp_path / "scores.parquet").read_bytes())
     assert scored[0] != scored[1]
+
+
+@pytest.fixture(scope="module")
+def ordinary(trained):
+    """The active cells of three of the videos."""
+    footage, _ = trained
+    blocks = training_blocks(footage.features, footage.training, "gate", small_params())
+    return Ordinary.of([block for block in blocks if block.stop - block.start > 50][:3], seed=0)
+
+
+def features_of(seed, rows=70):
+    return walking(rows, COLUMNS, seed).astype(np.float32)
+
+
+def active(features):
+    return features[1:, CHANNELS.index("person_foreground")] > ACTIVE_SHARE
+
+
+def test_ordinary_cells_are_those_in_which_something_is(ordinary):
+    assert len(ordinary.cells) == len(ordinary.rows) > 500
+    assert (ordinary.cells[:, MODELLED.index("person_foreground")] > ACTIVE_SHARE).all()
+    assert set(ordinary.rows) <= set(range(5, 16))  # where walkers walk
+
+
+def test_the_frame_difference_is_that_of_a_persons_window(ordinary):
+    features = features_of(0)
+    luma = features[:, CHANNELS.index("luma")]
+    found = BASELINES["frame_difference"](ordinary)(features)
+    assert found.shape == (69, ROWS, COLUMNS)
+    for t, row, column in ((0, 8, 1), (30, 10, 2), (68, 12, 1)):
+        cells = [(r, c) for r in range(row - 2, row + 2) for c in range(column - 1, column + 2)]
+        expected = np.mean([abs(float(luma[t + 1][cell]) - float(luma[t][cell])) for cell in cells])
+        assert found[t, row, column] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_flow_quantile_is_one_at_the_speed_that_hardly_anything_of_a_row_exceeds(ordinary):
+    features = features_of(1)
+    features[:, CHANNELS.index("person_foreground")] = 1.0
+    speeds = ordinary.cells[:, MODELLED.index("person_speed")]
+    found = []
+    for row in range(ROWS):
+        own = speeds[ordinary.rows == row]
+        usual = np.quantile(own if len(own) >= 200 else speeds, 0.995)
+        features[:, CHANNELS.index("person_speed"), row] = 2 * usual
+        found.append(len(own) >= 200)
+    assert any(found) and not all(found)
+    np.testing.assert_allclose(BASELINES["flow_quantile"](ordinary)(features), 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["flow_quantile", "knn", "gmm"])
+def test_baselines_score_what_is_there_and_rank_the_fast_above_the_ordinary(ordinary, method):
+    score = BASELINES[method](ordinary)
+    usual, fast = features_of(7), walking(70, COLUMNS, 7, speed=1.5).astype(np.float32)
+    for features in (usual, fast):
+        found = score(features)
+        assert np.isfinite(found).all() and (found >= 0).all() and (found[~active(features)] == 0).all()
+    assert np.median(score(fast).max((1, 2))) > 1.5 * np.quantile(score(usual).max((1, 2)), 0.9)
+
+
+def test_neighbours_are_those_of_the_same_band_of_rows(ordinary):
+    features = features_of(2)
+    found, here = BASELINES["knn"](ordinary)(features), np.argwhere(active(features))
+    edges = np.quantile(ordinary.rows, [0.2, 0.4, 0.6, 0.8], method="lower")
+    band = np.searchsorted(edges, np.arange(ROWS))
+    standardised = ordinary.standard.apply(ordinary.cells[:, :, None, None])[..., 0, 0]
+    for t, row, column in here[:: len(here) // 10]:
+        cell = features[t + 1, -len(MODELLED) :, row, column]
+        z = ordinary.standard.apply(cell[None, :, None, None])[0, :, 0, 0]
+        distances = np.sqrt(((standardised[band[ordinary.rows] == band[row]] - z) ** 2).sum(1))
+        assert found[t, row, column] == pytest.approx(np.sort(distances)[:5].mean(), rel=1e-3)
+
+
+def test_a_cells_average_is_that_of_the_frames_score():
+    times = np.cumsum(np.random.default_rng(0).uniform(0.05, 0.3, 40))
+    maps = np.random.default_rng(1).random((40, 2, 3)).astype(np.float32)
+    found = averaged(maps, times, 0.4)
+    for row, column in np.ndindex(2, 3):
+        np.testing.assert_allclose(found[:, row, column], causal_average(maps[:, row, column], times, 0.4), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_baselines_are_scored_across_row_groups_and_measured_like_the_network(trained, tmp_path, method):
+    footage, _ = trained
+    params = small_params(evaluate={"resamples": 100})
+    score_baseline(method, footage.index, footage.features, footage.training, params, tmp_path / "scores")
+    path = video_path(tmp_path / "scores", "gate", "gate/0.mp4")
+    table = read_table(path, scores_schema(ROWS, COLUMNS))
+    cells = table["cells"].combine_chunks().to_numpy_ndarray()
+    split = footage_split(footage.features, footage.training, "gate", params)
+    features = features_of(0)  # 70 rows in groups of 64
+    whole = BASELINES[method](Ordinary.of(split.fit, params.train.seed))(np.concatenate([features[:1], features]))
+    times = np.arange(70) / 10
+    whole = averaged(whole, times, 0.4)
+    np.testing.assert_array_equal(cells, whole.astype(np.float16))
+    np.testing.assert_array_equal(table["score"].to_numpy(), causal_average(whole.max((1, 2)), times, 0.25))
+
+    facts = {"num_frames": 70, "width": 64, "height": 48, "status": "ok", "scored": True}
+    keys = [(row["camera_id"], row["video_id"]) for row in footage.index.to_pylist()]
+    rows = [blank("videos", camera_id=camera, video_id=video, **facts) for camera, video in keys]
+    write_table(tmp_path / "videos.parquet", pa.Table.from_pylist(rows, schema=SCHEMAS["videos"]), SCHEMAS["videos"])
+    frames_of_scores(footage.index, tmp_path / "scores", tmp_path / "videos.parquet", tmp_path / "tables")
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "events.csv").write_text("video,onset_frame,offset_frame\ngate/0.mp4,20,40\n")
+    (labels / "regions.csv").write_text("video,frame_index,x0,y0,x1,y1\ngate/0.mp4,30,0,0,64,48\n")
+    made = footage.features, tmp_path / "scores", tmp_path / "tables", tmp_path / "no model"
+    summary = evaluate(*made, labels, params).summary
+    assert summary["num_videos"] == 4 and summary["pointing"]["value"] == 1.0
+    assert 0 <= summary["auroc_micro_ema"]["value"] <= 1 and summary["num_events_predicted"] == 0
+
+
+def test_the_table_says_where_the_network_is_beaten():
+    def row(method, column, value):
+        return {"data": "d", "method": method, "column": column, "value": value, "low": value, "high": value}
+
+    network = [row("vidrnn", "auroc_micro_ema", 0.9), row("vidrnn", "eer", 0.1), row("vidrnn", "train_seconds", 9)]
+    lines = quality.table([*network, row("knn", "auroc_micro_ema", 0.95), row("knn", "eer", 0.2)]).splitlines()
+    assert lines[3].startswith("| d | knn | **0.950 ± 0.000** |") and " 0.200 ± 0.000 |" in lines[3]
+    assert "**" not in lines[2] and lines[-1].startswith("Bold")
+    worse = quality.table([*network, row("knn", "auroc_micro_ema", 0.85), row("knn", "eer", 0.1)])
+    assert "**" not in worse and worse.endswith("Nothing is better than the network.")
+    assert "**0.050" in quality.table([*network, row("knn", "eer", 0.05)])  # less is better
