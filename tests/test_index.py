@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 from conftest import ffmpeg, moving_square, needs_ffmpeg, write_clip
 from hypothesis import given
@@ -216,6 +219,84 @@ def test_the_memory_of_hashes_follows_size_and_mtime(videos: Path, clip: Path) -
     path.write_bytes(clip.read_bytes() + b"\0")
     os.utime(path, ns=(10**18, 10**18 + 1))
     assert rows_of(videos)["gate/a.mp4"]["sha256"] == sha256_file(path)
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for k, picture in enumerate(moving_square(count)):
+        cv2.imwrite(str(folder / f"{k}.png"), picture)
+
+
+def test_a_folder_of_pictures_is_one_row(videos: Path, clip: Path) -> None:
+    write_pictures(videos / "gate/test/2026-03-01_22-15-00", 12)
+    (videos / "gate/test/2026-03-01_22-15-00/.thumbs").touch()
+    write_pictures(videos / "alone", 2)
+    write_pictures(videos / "gate/mixed", 2)
+    put(clip, videos / "gate/mixed/a.mp4")
+    write_pictures(videos / "gate/deep", 2)
+    write_pictures(videos / "gate/deep/deeper", 2)
+    (videos / "gate/linked").symlink_to("deep")
+    rows = rows_of(videos)
+    assert {video_id: (row["camera_id"], row["status"]) for video_id, row in rows.items()} == {
+        "alone": ("default", "ok"),  # as every video that lies in no folder
+        "gate/deep": ("gate", "ok"),
+        "gate/deep/deeper": ("gate", "ok"),
+        "gate/linked": ("gate", "unreadable"),
+        "gate/mixed/0.png": ("gate", "unreadable"),
+        "gate/mixed/1.png": ("gate", "unreadable"),
+        "gate/mixed/a.mp4": ("gate", "ok"),
+        "gate/test/2026-03-01_22-15-00": ("gate", "ok"),
+    }
+    assert rows["gate/mixed/0.png"]["message"].startswith("is a single picture; a folder that holds nothing but")
+    row = rows["gate/test/2026-03-01_22-15-00"]
+    assert (row["codec"], row["width"], row["height"], row["rotation"]) == ("png", 64, 48, 0)
+    assert (row["time_base_num"], row["time_base_den"], row["duration_seconds"]) == (1, 10, pytest.approx(1.2))
+    assert (row["recorded_at"], row["recorded_at_source"]) == (datetime(2026, 3, 1, 22, 15, tzinfo=UTC), "name")
+    assert (row["trains"], row["scored"], row["message"]) == (False, True, "")
+
+
+def test_the_memory_of_a_folder_follows_each_of_its_pictures(videos: Path) -> None:
+    folder = videos / "gate/walk"
+    write_pictures(folder, 4)
+    hashes = [rows_of(videos)["gate/walk"]["sha256"]]
+    content = (folder / "2.png").read_bytes()
+    cv2.imwrite(str(folder / "2.png"), moving_square(1)[0])  # changed
+    hashes.append(rows_of(videos)["gate/walk"]["sha256"])
+    (folder / "2.png").rename(folder / "5.png")
+    hashes.append(rows_of(videos)["gate/walk"]["sha256"])
+    (folder / "5.png").unlink()
+    row = rows_of(videos)["gate/walk"]
+    assert row["message"] == "lacks 1 of the 4 pictures that its numbers promise"
+    hashes.append(row["sha256"])
+    assert len(set(hashes)) == 4
+    (folder / "2.png").write_bytes(content)
+    assert rows_of(videos)["gate/walk"]["sha256"] == hashes[0]
+    for path in folder.iterdir():
+        os.utime(path)
+    assert rows_of(videos)["gate/walk"]["sha256"] == hashes[0]
+
+
+def test_what_lies_in_a_folder_of_pictures_is_as_hostile_as_anything(videos: Path, clip: Path, tmp_path: Path) -> None:
+    put(clip, videos / "gate/a.mp4")
+    for name in ("pipe", "gone", "out", "bomb"):
+        write_pictures(videos / f"gate/{name}", 2)
+    os.mkfifo(videos / "gate/pipe/2.png")
+    (videos / "gate/gone/2.png").symlink_to("nowhere.png")
+    (tmp_path / "secret.png").write_bytes((videos / "gate/out/1.png").read_bytes())
+    (videos / "gate/out/2.png").symlink_to(tmp_path / "secret.png")
+    for k in range(2):
+        content = bytearray((videos / f"gate/bomb/{k}.png").read_bytes())
+        content[16:24] = struct.pack(">II", 65535, 65535)
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        (videos / f"gate/bomb/{k}.png").write_bytes(content)
+    rows = {video_id: (row["status"], row["message"]) for video_id, row in rows_of(videos).items()}
+    assert rows == {
+        "gate/a.mp4": ("ok", ""),
+        "gate/bomb": ("unreadable", "holds no picture of 1 to 134217728 pixels that can be decoded"),
+        "gate/gone": ("unreadable", "holds 2.png, which cannot be read (No such file or directory)"),
+        "gate/out": ("ok", "holds a link to a file outside the footage folder"),
+        "gate/pipe": ("unreadable", "holds 2.png, which is neither a file nor a folder"),
+    }
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[1]", '{"a'])

@@ -1,9 +1,11 @@
-"""Video files to luma pictures with exact times. The only reader module that imports av.
+"""Video files, and folders of numbered pictures, to luma pictures with exact times. The only reader that imports av.
 
 Streaming; the luma plane is taken straight from the decoder where the format has one. FFmpeg is handed an open file
-and no protocol at all: a playlist in disguise reaches neither the network nor another file.
+and no protocol at all: a playlist in disguise reaches neither the network nor another file. Of a picture it is handed
+the bytes and told the codec.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -30,10 +32,13 @@ from vidrnn.timebase import TimeBase
 _LUMA_PLANE = re.compile(r"(yuv[aj]?\d{3}p|nv\d\d|gray)((?P<bits>9|1\d)(?P<order>[lb])e)?")  # it is the first plane
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _MAX_PIXELS = 2**27  # a larger picture is not decoded
+_MAX_PICTURE_BYTES = 2**30  # nor a file of one that is larger
 _MAX_STREAMS = 64
 _MAX_ASPECT = 16  # a displayed picture may be so much longer than it is wide, or the other way round
 _NOT_VIDEO = {"tty": "is text"}  # demuxers that make a film of anything
 _STILL = "_pipe"  # how the names of demuxers of pictures end
+_PICTURES = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff"}  # and FFmpeg's codecs
+_NUMBERED = re.compile(r"(.*?)(\d{1,9})", re.DOTALL)  # the name of a picture without its suffix
 
 
 @dataclass(frozen=True)
@@ -149,15 +154,7 @@ class VideoReader:
             raise DecodeError("holds no frame that can be decoded")
         if self._container.format.name.endswith(_STILL) and next(decoded, None) is None:
             raise DecodeError("is a single picture; a folder that holds nothing but numbered pictures is a video")
-        rotation = round(frame.rotation / 90) % 4 * 90
-        aspect = self._stream.sample_aspect_ratio or context.sample_aspect_ratio
-        width, height = frame.width, frame.height
-        if aspect is not None and aspect > 0:
-            width = max(1, round(width * aspect))
-        if rotation in (90, 270):
-            width, height = height, width
-        if max(width, height) > _MAX_ASPECT * min(width, height):
-            raise DecodeError(f"holds pictures of {width} x {height}, longer than {_MAX_ASPECT} to 1")
+        width, height, rotation = _displayed(frame, self._aspect)
         return VideoFacts(
             codec=context.codec.canonical_name,  # and not that of a library that decodes it
             width=width,
@@ -168,6 +165,10 @@ class VideoReader:
             created_at=_created_at(dict(self._container.metadata)),
             remark="; ".join(self._remarks(frame)),
         )
+
+    @property
+    def _aspect(self) -> Fraction | None:
+        return self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
 
     def _duration_seconds(self) -> float | None:
         if self._stream.duration is not None:
@@ -224,6 +225,11 @@ class VideoReader:
         rate = self._stream.guessed_rate or self._stream.average_rate or 25  # 25 is what FFmpeg takes
         return frame.duration or max(1, round(1 / (rate * Fraction(self.time_base.num, self.time_base.den))))
 
+    def problems(self) -> list[str]:
+        """What was found out while `frames` was exhausted, in words."""
+        found = ["breaks off"] if self.truncated else []
+        return found + ([f"cannot be decoded in {self.num_undecodable} of its packets"] if self.num_undecodable else [])
+
     def frames(self) -> Iterator[Frame]:
         """Every frame that can be decoded, in order of presentation; pts strictly ascend."""
         for index, (pts, frame) in enumerate(self._timed()):
@@ -242,14 +248,14 @@ class VideoReader:
             if frame is None:
                 missing.add(pts)
             else:
-                yield pts, self._upright(frame)
+                yield pts, _upright(frame, self._aspect)
         if not missing:
             return
         with VideoReader(self._path) as again:
             for pts, frame in again._timed():
                 if pts in missing:
                     missing.remove(pts)
-                    yield pts, self._upright(frame)
+                    yield pts, _upright(frame, self._aspect)
                 if not missing:
                     break
 
@@ -265,13 +271,180 @@ class VideoReader:
                 return frame if found == pts else None
         return None
 
-    def _upright(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
-        if aspect is not None and aspect > 0 and aspect != 1:
-            width = max(1, round(frame.width * aspect))
-            picture = np.asarray(cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_AREA), np.uint8)
-        return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+
+class PictureReader:
+    """A folder of numbered pictures as a video, as a context manager; used as a VideoReader is.
+
+    A picture's pts is its number, counted from the first: what is missing in between is missing in time. Attributes of
+    its own: `num_frames`, from the first to the last.
+
+    Args:
+        folder: holds pictures of one kind and size, named alike but for the number at the end.
+        time_base: seconds from one number to the next.
+
+    Raises:
+        DecodeError: the folder holds no such pictures; the message says why. So does `frames`, where sizes differ.
+    """
+
+    def __init__(self, folder: Path, time_base: TimeBase) -> None:
+        self.num_undecodable = 0
+        self.truncated = False
+        self.time_base = time_base
+        self._undecodable = ""
+        try:
+            self._paths = _by_number(pictures_in(folder))
+        except OSError as error:
+            raise DecodeError(f"cannot be read ({error.strerror})") from None
+        self._first = min(self._paths)
+        self.num_frames = max(self._paths) - self._first + 1
+        self._codec = _PICTURES[self._paths[self._first].suffix.lower()]
+
+    def __enter__(self) -> "PictureReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def facts(self) -> VideoFacts:
+        """Read those of the first picture that can be decoded."""
+        decoded = next(self._decoded(), None)
+        if decoded is None:
+            raise DecodeError(f"holds no picture of 1 to {_MAX_PIXELS} pixels that can be decoded")
+        width, height, rotation = _displayed(*decoded[1:])
+        missing = self.num_frames - len(self._paths)
+        return VideoFacts(
+            codec=self._codec,
+            width=width,
+            height=height,
+            rotation=rotation,
+            time_base=self.time_base,
+            duration_seconds=self.time_base.seconds(self.num_frames),
+            created_at=None,
+            remark=f"lacks {missing} of the {self.num_frames} pictures that its numbers promise" if missing else "",
+        )
+
+    def problems(self) -> list[str]:
+        """What was found out while `frames` was exhausted, in words."""
+        count = self.num_undecodable
+        return [f"cannot be decoded in {count} of its pictures, first in {self._undecodable}"] if count else []
+
+    def _decoded(self) -> Iterator[tuple[int, VideoFrame, Fraction | None]]:
+        """Every picture that can be decoded: its pts, itself and the aspect of its pixels."""
+        for number, path in self._paths.items():
+            decoded = self._decode(path)
+            if decoded is not None:
+                yield number - self._first, *decoded
+            else:
+                self._undecodable = self._undecodable or path.name
+                self.num_undecodable += 1
+
+    def _decode(self, path: Path) -> tuple[VideoFrame, Fraction | None] | None:
+        """By a decoder of its own: of an earlier picture, some would fill in what a damaged one lacks."""
+        decoder = av.CodecContext.create(self._codec, "r")
+        assert isinstance(decoder, VideoCodecContext)
+        decoder.thread_count = 1  # more would hold the picture back
+        decoder.options = {"max_pixels": str(_MAX_PIXELS)}
+        try:
+            if not 0 < path.stat().st_size <= _MAX_PICTURE_BYTES:
+                return None
+            frames = decoder.decode(Packet(path.read_bytes()))
+        except (av.FFmpegError, OSError):
+            return None
+        return (frames[0], decoder.sample_aspect_ratio) if frames else None
+
+    def frames(self) -> Iterator[Frame]:
+        """Every picture that can be decoded, in the order of their numbers."""
+        size = None
+        for index, (pts, frame, _) in enumerate(self._decoded()):
+            if size is not None and size != (frame.width, frame.height):
+                name = self._paths[self._first + pts].name
+                raise DecodeError(
+                    f"holds pictures of several sizes, {size[0]} x {size[1]} and in {name} {frame.width} x "
+                    f"{frame.height}; keep those of one size in a folder"
+                )
+            size = (frame.width, frame.height)
+            luma, limited = _luma(frame)
+            yield Frame(index, pts, luma, limited)
+
+    def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Those at some pts: (pts, upright BGR picture of the displayed size, (height, width, 3)), in order."""
+        for pts in sorted(wanted):
+            path = self._paths.get(self._first + pts)
+            decoded = path and self._decode(path)
+            if decoded:
+                yield pts, _upright(*decoded)
+
+
+def open_video(path: Path, picture_step: TimeBase, threads: int = 1) -> VideoReader | PictureReader:
+    """The reader of a file, or of a folder of pictures that are `picture_step` apart; threads are those of a file.
+
+    Raises:
+        DecodeError: as its reader.
+    """
+    return PictureReader(path, picture_step) if path.is_dir() else VideoReader(path, threads)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder by name, where it holds two or more and all are pictures; else none of them.
+
+    Folders in it, and what is hidden, do not count.
+    """
+    names = [name for name in os.listdir(folder) if not name.startswith(".") and not os.path.isdir(folder / name)]
+    pictures = all(os.path.splitext(name)[1].lower() in _PICTURES for name in names)
+    return [folder / name for name in sorted(names)] if pictures and len(names) > 1 else []
+
+
+def _by_number(paths: Sequence[Path]) -> dict[int, Path]:
+    """Pictures by their numbers, which ascend.
+
+    Raises:
+        DecodeError: they are not of one kind and numbered alike.
+    """
+    if not paths:
+        raise DecodeError("holds other things than pictures; keep numbered pictures alone in a folder")
+    kinds = sorted({path.suffix.lower() for path in paths})
+    if len({_PICTURES[kind] for kind in kinds}) > 1:
+        raise DecodeError(f"holds pictures of several kinds ({', '.join(kinds)}); keep those of one kind in a folder")
+    found: dict[int, Path] = {}
+    alike = None
+    for path in paths:
+        match = _NUMBERED.fullmatch(path.stem)
+        if match is None or alike not in (None, match[1]):
+            other = paths[1] if path is paths[0] else paths[0]
+            raise DecodeError(
+                f"holds pictures that are not numbered alike, as {other.name} and {path.name}; expected one name for "
+                "all of them with a number at its end, as in img_12.jpg"
+            )
+        alike, number = match[1], int(match[2])
+        if number in found:
+            raise DecodeError(f"holds two pictures with the number {number}, {found[number].name} and {path.name}")
+        found[number] = path
+    return dict(sorted(found.items()))
+
+
+def _displayed(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int, int]:
+    """Width, height and rotation of a picture as displayed.
+
+    Raises:
+        DecodeError: it is too long to be of anything.
+    """
+    rotation = round(frame.rotation / 90) % 4 * 90
+    width, height = frame.width, frame.height
+    if aspect is not None and aspect > 0:
+        width = max(1, round(width * aspect))
+    if rotation in (90, 270):
+        width, height = height, width
+    if max(width, height) > _MAX_ASPECT * min(width, height):
+        raise DecodeError(f"holds pictures of {width} x {height}, longer than {_MAX_ASPECT} to 1")
+    return width, height, rotation
+
+
+def _upright(frame: VideoFrame, aspect: Fraction | None) -> npt.NDArray[np.uint8]:
+    picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    if aspect is not None and aspect > 0 and aspect != 1:
+        width = max(1, round(frame.width * aspect))
+        picture = np.asarray(cv2.resize(picture, (width, frame.height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
 
 
 def _luma(frame: VideoFrame) -> tuple[npt.NDArray[np.uint8], bool]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidrnn.decode import VideoReader
+from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.errors import DecodeError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watched
 from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, signature, working_picture
@@ -35,6 +35,7 @@ from vidrnn.storage import (
 from vidrnn.timebase import RateSampler, TimeBase
 
 Writer = Callable[[pa.Table], None]
+Reader = VideoReader | PictureReader
 PARTS = ("cells", "regions", "shots")
 _FLUSH_ROWS = 64
 _DECODER_THREADS = 4  # they decode ahead while features are computed; on every machine the same
@@ -120,7 +121,8 @@ def _attempt(job: _Job, threads: int) -> str:
     grid = Grid.of(job.facts["width"], job.facts["height"], job.params.height)
     metadata: dict[str, str] = {}
     schema = _cells_schema(grid)
-    with VideoReader(job.source, threads) as reader, _writers(job, schema, metadata) as writers:
+    step = TimeBase(job.facts["time_base_num"], job.facts["time_base_den"])
+    with open_video(job.source, step, threads) as reader, _writers(job, schema, metadata) as writers:
         metadata |= _decode(job, reader, grid, writers) | {"digest": job.digest}
     return metadata["status"]
 
@@ -173,7 +175,7 @@ def _writers(job: _Job, schema: pa.Schema, metadata: dict[str, str]) -> Iterator
         yield write_cells, write_regions, write_shots
 
 
-def _decode(job: _Job, reader: VideoReader, grid: Grid, writers: tuple[Writer, Writer, Writer]) -> dict[str, str]:
+def _decode(job: _Job, reader: Reader, grid: Grid, writers: tuple[Writer, Writer, Writer]) -> dict[str, str]:
     """Write the rows of cells, regions and shots as they come; what decoding found out, for the metadata."""
     write_cells, write_regions, write_shots = writers
     rotation, size = job.facts["rotation"], (job.facts["width"], job.facts["height"])
@@ -212,16 +214,13 @@ def _decode(job: _Job, reader: VideoReader, grid: Grid, writers: tuple[Writer, W
     return numbers | _status(job.facts, reader, num_frames, seconds)
 
 
-def _status(facts: dict[str, Any], reader: VideoReader, num_frames: int, seconds: float) -> dict[str, str]:
+def _status(facts: dict[str, Any], reader: Reader, num_frames: int, seconds: float) -> dict[str, str]:
     """What decoding found out, as strings for the metadata of the file."""
     claimed = facts["duration_seconds"]
     problems = []
     if num_frames == 0:
         problems.append("holds no frame that can be decoded")
-    if reader.truncated:
-        problems.append("breaks off")
-    if reader.num_undecodable:
-        problems.append(f"cannot be decoded in {reader.num_undecodable} of its packets")
+    problems += reader.problems()
     if num_frames and claimed is not None and seconds < claimed - max(1.0, 0.02 * claimed):
         problems.append(f"gives only {seconds:.1f} of {claimed:.1f} seconds")
     return {

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,13 +14,14 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from vidrnn.decode import VideoReader
+from vidrnn.decode import PictureReader, open_video, pictures_in
 from vidrnn.errors import DecodeError, FootageError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory
 from vidrnn.params import IndexParams
 from vidrnn.schema import SCHEMAS
 from vidrnn.sequences import codec_of, open_sequence
-from vidrnn.storage import sha256_file, stage_digest, write_json
+from vidrnn.storage import digest, sha256_file, stage_digest, write_json
+from vidrnn.timebase import TimeBase
 
 DEFAULT_CAMERA = "default"
 ALL_CAMERAS = "*"  # how the table `metrics` calls all of them; so no camera may have the name
@@ -33,7 +34,7 @@ _COPIED = ("codec", "width", "height", "rotation", "duration_seconds", "remark")
 
 
 def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path) -> pa.Table:
-    """A row a file below `videos`, in the order of their names.
+    """A row a file below `videos`, in the order of their names; a folder of pictures alone counts as one file.
 
     Args:
         videos: `<camera>/**/<file>`; hidden files and folders are passed over.
@@ -103,11 +104,17 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path
 
 
 def _files(folder: Path) -> list[Path]:
-    """Everything below a folder that is not hidden and not a folder; links to folders are not followed."""
+    """Everything below a folder that is not hidden and not a folder, but folders of pictures instead of these.
+
+    Links to folders are not followed.
+    """
     found = []
     for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if Path(directory, name).is_symlink()]
+        if Path(directory) != folder and pictures_in(Path(directory)):
+            found.append(Path(directory))
+            names = []
         found += [Path(directory, name) for name in names + links if not name.startswith(".")]
     return found
 
@@ -119,10 +126,11 @@ def _spelled(name: str) -> str:
 
 def _strays(path: Path, videos: Path) -> str:
     """A sentence where a file is a link out of the folder. One into a DVC cache is how DVC keeps the folder itself."""
-    target = os.path.realpath(path)
-    if Path(target).is_relative_to(os.path.realpath(videos)) or _IN_DVC_CACHE.search(target):
-        return ""
-    return "is a link to a file outside the footage folder"
+    is_folder, inside = path.is_dir() and not path.is_symlink(), os.path.realpath(videos)
+    for target in map(os.path.realpath, pictures_in(path) if is_folder else [path]):
+        if not Path(target).is_relative_to(inside) and not _IN_DVC_CACHE.search(target):
+            return f"{'holds' if is_folder else 'is'} a link to a file outside the footage folder"
+    return ""
 
 
 def _entry(path: Path, known: dict[str, Any]) -> dict[str, Any]:
@@ -133,16 +141,41 @@ def _entry(path: Path, known: dict[str, Any]) -> dict[str, Any]:
     """
     if _spelled(str(path)) != str(path):
         raise DecodeError("has a name that is not UTF-8; rename it")
-    try:
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise DecodeError("is a link to a folder, which is not followed; link its files instead")
-        if not stat.S_ISREG(found.st_mode):
-            raise DecodeError("is neither a file nor a folder")
-        state = [os.path.realpath(path), found.st_size, found.st_mtime_ns]
-        return known if known.get("state") == state else {"state": state, "sha256": sha256_file(path)}
-    except OSError as error:
-        raise DecodeError(f"cannot be read ({error.strerror})") from None
+    is_folder = path.is_dir()
+    if is_folder and path.is_symlink():
+        raise DecodeError("is a link to a folder, which is not followed; link its files instead")
+    parts = pictures_in(path) if is_folder else [path]
+    states = _of_each(_state, parts, is_folder)
+    state = digest([[part.name, *of_it] for part, of_it in zip(parts, states, strict=True)]) if is_folder else states[0]
+    if known.get("state") == state:
+        return known
+    hashes = _of_each(sha256_file, parts, is_folder)
+    named = [[part.name, sha256] for part, sha256 in zip(parts, hashes, strict=True)]
+    return {"state": state, "sha256": digest(named) if is_folder else hashes[0]}
+
+
+def _of_each(work: Callable[[Path], Any], parts: list[Path], in_folder: bool) -> list[Any]:
+    """What `work` says of each file.
+
+    Raises:
+        DecodeError: one cannot be read; in a folder, the message says which.
+    """
+    said = []
+    for part in parts:
+        try:
+            said.append(work(part))
+        except (OSError, DecodeError) as error:
+            reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+            raise DecodeError(f"holds {part.name}, which {reason}" if in_folder else reason) from None
+    return said
+
+
+def _state(path: Path) -> list[Any]:
+    """What changes with a file."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise DecodeError("is neither a file nor a folder")
+    return [os.path.realpath(path), found.st_size, found.st_mtime_ns]
 
 
 def _facts(path: Path) -> dict[str, Any] | str:
@@ -152,13 +185,14 @@ def _facts(path: Path) -> dict[str, Any] | str:
         if codec := codec_of(path):
             num_frames = open_sequence(path).num_frames
             return {"codec": codec, "num_frames": num_frames, "created_at": None, "remark": ""}
-        with VideoReader(path) as reader:
+        with open_video(path, TimeBase(1, 1)) as reader:
             facts = reader.facts()
     except (DecodeError, MemoryError) as error:
         return str(error) if isinstance(error, DecodeError) else OUT_OF_MEMORY
     columns: dict[str, Any] = {name: getattr(facts, name) for name in _COPIED}
     columns |= {"time_base_num": facts.time_base.num, "time_base_den": facts.time_base.den}
-    return columns | {"created_at": facts.created_at and facts.created_at.isoformat()}
+    columns |= {"created_at": facts.created_at and facts.created_at.isoformat()}
+    return columns | {"num_frames": reader.num_frames} if isinstance(reader, PictureReader) else columns
 
 
 def _columns(facts: dict[str, Any], video_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:

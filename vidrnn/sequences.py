@@ -48,8 +48,9 @@ class FeatureSequence:
 
 
 def codec_of(path: Path) -> str | None:
-    """What the name says that the file holds: npy, parquet or text; None where it should be a video."""
-    return {".npy": "npy", ".parquet": "parquet", ".txt": "text"}.get(path.suffix.lower())
+    """What the name says that the file holds: npy, parquet or text; None where it should be a video, or is a folder."""
+    codec = {".npy": "npy", ".parquet": "parquet", ".txt": "text"}.get(path.suffix.lower())
+    return None if path.is_dir() else codec
 
 
 def open_sequence(path: Path, ragged: Ragged = "refuse") -> FeatureSequence:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, Tail
 from vidrnn.cards import camera_dir, cameras_in, load_card
-from vidrnn.decode import VideoReader
+from vidrnn.decode import open_video
 from vidrnn.errors import DecodeError
 from vidrnn.events import Span, find_spans
 from vidrnn.fan_out import fan_out_all
@@ -32,6 +32,7 @@ from vidrnn.storage import (
     video_path,
     write_table,
 )
+from vidrnn.timebase import TimeBase
 
 PICTURE_WIDTH = 640  # pixels at most, of the picture of an event
 _JPEG_QUALITY = 88
@@ -269,7 +270,7 @@ def _write_pictures(job: _Job, wanted: dict[int, str]) -> None:
     if not wanted:
         return
     try:
-        with VideoReader(job.source) as reader:
+        with open_video(job.source, TimeBase(job.row["time_base_num"], job.row["time_base_den"])) as reader:
             for pts, picture in reader.pictures(sorted(wanted)):
                 scale = min(1.0, PICTURE_WIDTH / picture.shape[1])
                 small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
