@@ -26,7 +26,7 @@ from vidrnn.gate import gate
 from vidrnn.index import index_videos
 from vidrnn.metrics import Floats, auroc
 from vidrnn.params import load_params
-from vidrnn.score import score_videos
+from vidrnn.rescore import score_videos
 from vidrnn.storage import digest, sha256_file, stage_digest, video_path
 from vidrnn.train import train
 

@@ -31,8 +31,8 @@ from vidrnn.features import Grid
 from vidrnn.index import index_videos
 from vidrnn.params import Params, load_params
 from vidrnn.report import write_report
+from vidrnn.rescore import score_videos
 from vidrnn.schema import SCHEMAS
-from vidrnn.score import score_videos
 from vidrnn.storage import read_table, write_table
 from vidrnn.tables import make_tables
 

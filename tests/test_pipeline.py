@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("cli", "cli"),
     ("stages", "stages.*"),
-    ("work", "report results tables evaluate gate train score ray_fit fit extract index demo fan_out"),
+    ("work", "report results tables evaluate gate train rescore score ray_fit fit extract index demo fan_out"),
     (
         "domain",
         "metrics labels events objects calibration surprise checkpoint losses model cells windows features sequences "

@@ -1,28 +1,23 @@
-import json
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from synthetic import (
     TICKS,
-    Footage,
-    files_of,
     save_camera_model,
     walking,
     write_cells,
-    write_fates,
     write_regions,
 )
 
-from vidrnn.cards import CARD, camera_dir, load_card
+from vidrnn.cards import load_card
 from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.features import ROWS
 from vidrnn.schema import scores_schema
-from vidrnn.score import load_camera_model, observe, score_video, score_videos
-from vidrnn.storage import digest, read_metadata, read_table, stage_digest, video_path
+from vidrnn.score import load_camera_model, observe, score_video
+from vidrnn.storage import read_metadata, read_table
 from vidrnn.surprise import QUANTITIES, questions
 from vidrnn.windows import MODELLED, CellReader
 
@@ -157,58 +152,3 @@ def test_a_model_of_other_features_is_one_sentence(tmp_path):
     save_model(tmp_path, load_weights(tmp_path), {key: card[key] for key in card if key != "version"})
     with pytest.raises(CheckpointError, match="learned other features than these; train anew"):
         load_camera_model(tmp_path)
-
-
-@pytest.mark.slow
-def test_only_what_changed_is_scored(tmp_path, capfd):
-    footage = Footage(tmp_path)
-    for k, name in enumerate(("gate/a.mp4", "gate/b.mp4")):
-        footage.add(name, walking(30, COLUMNS, k), regions=[(3, 1.0, 1.0, 9.0, 9.0)])
-    footage.add("gate/wide.mp4", walking(30, 7, 3))
-    footage.add("yard/c.mp4", walking(30, COLUMNS, 4))
-    footage.add("gate/train.mp4", walking(30, COLUMNS, 5), scored=False)
-    footage.add("hall/d.mp4", walking(30, COLUMNS, 6))
-    models, out = tmp_path / "model", tmp_path / "scores"
-    versions = [save_camera_model(camera_dir(models, "gate"))]
-    write_fates(models, gate="", yard="camera yard: 0.1 minutes is too little")
-
-    def score():
-        score_videos(footage.index, footage.features, models, out)
-        return capfd.readouterr().out.splitlines()[-1], files_of(out)
-
-    said, first = score()
-    assert said == "score: 3 scored, 0 kept, 0 files removed"
-    paths = {name: video_path(out, "gate", f"gate/{name}.mp4") for name in ("a", "b")}
-    assert sorted(first) == sorted([*(str(path.relative_to(out)) for path in paths.values()), "skipped.json"])
-    skipped = json.loads(first["skipped.json"])
-    assert set(skipped) == {"gate/wide.mp4", "yard/c.mp4", "hall/d.mp4"}
-    assert skipped["gate/wide.mp4"].startswith("not scored: the model of its camera learned pictures of 4 columns")
-    assert skipped["yard/c.mp4"] == "not scored: camera yard: 0.1 minutes is too little"
-    assert skipped["hall/d.mp4"] == "not scored: camera hall: no footage of it trains"
-
-    # Two processes wrote what one would have written.
-    common = stage_digest("score", None, ["numpy", "torch"])
-    for name, path in paths.items():
-        features, regions = (
-            video_path(footage.features / part, "gate", f"gate/{name}.mp4") for part in ("cells", "regions")
-        )
-        made_from = digest([read_metadata(features)["digest"], versions[0], common])
-        alone = tmp_path / "alone.parquet"
-        score_video(load_camera_model(models / "gate"), features, regions, PICTURE, alone, made_from)
-        assert alone.read_bytes() == path.read_bytes()
-
-    # Again: nothing to do but to remove what nobody wants.
-    footage.remove("gate/wide.mp4")
-    video_path(out, "gate", "gone.mp4").write_bytes(b"old")
-    said, again = score()
-    assert said == "score: 0 scored, 2 kept, 1 files removed"
-    assert {**again, "skipped.json": b""} == {**first, "skipped.json": b""}
-
-    versions.append(save_camera_model(models / "gate", seed=1))
-    said, second = score()
-    assert said == "score: 2 scored, 0 kept, 0 files removed"
-    assert versions[0] != versions[1]
-    assert all(second[name] != first[name] for name in first if name != "skipped.json")
-    (models / "gate" / CARD).unlink()
-    said, nothing = score()
-    assert said == "score: 0 scored, 0 kept, 2 files removed" and list(nothing) == ["skipped.json"]

@@ -26,8 +26,8 @@ from vidrnn.gate import gate
 from vidrnn.index import index_videos
 from vidrnn.params import load_params
 from vidrnn.report import write_report
+from vidrnn.rescore import score_videos
 from vidrnn.schema import SCHEMAS, cells_schema
-from vidrnn.score import score_videos
 from vidrnn.sequences import MAX_VALUES, Ragged, codec_of, open_sequence
 from vidrnn.storage import read_metadata, read_table, video_path, write_table
 from vidrnn.tables import make_tables

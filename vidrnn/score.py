@@ -1,6 +1,5 @@
 """Feature files to scores: one pass of the network, one causal score for every cell and frame."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from vidrnn.calibration import Calibration
-from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.checkpoint import load_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
-from vidrnn.fan_out import fan_out_all
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.objects import CellGrid, moving_boxes
-from vidrnn.schema import SCHEMAS, scores_schema
-from vidrnn.storage import (
-    digest,
-    is_fresh,
-    read_metadata,
-    read_table,
-    remove_orphans,
-    stage_digest,
-    video_path,
-    write_json,
-    write_table,
-)
+from vidrnn.schema import scores_schema
+from vidrnn.storage import write_table
 from vidrnn.surprise import Observer, Surprise, quantities_of, questions
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
 
@@ -188,62 +174,3 @@ def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int
         "reason_expected_high": float((expected + 2 * scale) * sd + mean),
         "reason_seen": float(stretch.seen[t, cell, channel]),
     }
-
-
-@dataclass(frozen=True)
-class _Job:
-    row: dict[str, Any]
-    model: Path
-    cells: Path
-    regions: Path
-    out: Path
-    digest: str
-
-
-def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> None:
-    """Bring the score files below `out` up to date: one for each scored video whose camera has a model.
-
-    Args:
-        index: the table `index`.
-        features: root of the feature files.
-        models: root of a model folder a camera.
-        out: gets a file a video, and `skipped.json` with a sentence for each video that has none.
-    """
-    common = stage_digest("score", None, ["numpy", "torch"])
-    versions = {camera_id: load_card(camera_dir(models, camera_id))["version"] for camera_id in cameras_in(models)}
-    fates = json.loads((models / "cameras.json").read_text(encoding="utf-8"))
-    decoded = read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()
-    analysed = {row["video_id"]: row["num_analysed"] for row in decoded}
-    jobs, skipped = [], {}
-    for row in index.to_pylist():
-        camera_id, video_id = row["camera_id"], row["video_id"]
-        if not row["scored"] or not analysed.get(video_id):
-            continue
-        if camera_id not in versions:
-            why = fates.get(camera_id, {}).get("message") or f"camera {camera_id}: no footage of it trains"
-            skipped[video_id] = f"not scored: {why}"
-            continue
-        cells, regions = (video_path(features / part, camera_id, video_id) for part in ("cells", "regions"))
-        made_from = digest([read_metadata(cells)["digest"], versions[camera_id], common])
-        target = video_path(out, camera_id, video_id)
-        jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, made_from))
-    stale = [job for job in jobs if not is_fresh(job.out, job.digest)]
-    for job, problem in zip(stale, fan_out_all("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
-        if problem:
-            skipped[job.row["video_id"]] = f"not scored: {problem}"
-    kept = {job.out for job in jobs if job.row["video_id"] not in skipped}
-    write_json(out / "skipped.json", skipped)
-    removed = remove_orphans(out, kept | {out / "skipped.json"})
-    print(f"score: {len(stale)} scored, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
-
-
-def _score(job: _Job) -> str:
-    """Score one video; returns why it could not be, or an empty text."""
-    torch.set_num_threads(1)  # one process a core already; and the bits do not depend on how many cores there are
-    try:
-        model = load_camera_model(job.model)
-        picture = (job.row["width"], job.row["height"]) if job.row["width"] else None
-        score_video(model, job.cells, job.regions, picture, job.out, job.digest)
-    except CheckpointError as error:
-        return str(error)
-    return ""

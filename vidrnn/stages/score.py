@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from vidrnn.rescore import score_videos
 from vidrnn.schema import SCHEMAS
-from vidrnn.score import score_videos
 from vidrnn.stages import run_stage
 from vidrnn.storage import read_table
 

@@ -1,0 +1,86 @@
+"""What is to be scored anew: a score file for each scored video whose camera has a model, and why others have none."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vidrnn.cards import camera_dir, cameras_in, load_card
+from vidrnn.errors import CheckpointError
+from vidrnn.fan_out import fan_out_all
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import (
+    digest,
+    is_fresh,
+    read_metadata,
+    read_table,
+    remove_orphans,
+    stage_digest,
+    video_path,
+    write_json,
+)
+
+
+@dataclass(frozen=True)
+class _Job:
+    row: dict[str, Any]
+    model: Path
+    cells: Path
+    regions: Path
+    out: Path
+    digest: str
+
+
+def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> None:
+    """Bring the score files below `out` up to date: one for each scored video whose camera has a model.
+
+    Args:
+        index: the table `index`.
+        features: root of the feature files.
+        models: root of a model folder a camera.
+        out: gets a file a video, and `skipped.json` with a sentence for each video that has none.
+    """
+    common = stage_digest("score", None, ["numpy", "torch"])
+    versions = {camera_id: load_card(camera_dir(models, camera_id))["version"] for camera_id in cameras_in(models)}
+    fates = json.loads((models / "cameras.json").read_text(encoding="utf-8"))
+    decoded = read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()
+    analysed = {row["video_id"]: row["num_analysed"] for row in decoded}
+    jobs, skipped = [], {}
+    for row in index.to_pylist():
+        camera_id, video_id = row["camera_id"], row["video_id"]
+        if not row["scored"] or not analysed.get(video_id):
+            continue
+        if camera_id not in versions:
+            why = fates.get(camera_id, {}).get("message") or f"camera {camera_id}: no footage of it trains"
+            skipped[video_id] = f"not scored: {why}"
+            continue
+        cells, regions = (video_path(features / part, camera_id, video_id) for part in ("cells", "regions"))
+        made_from = digest([read_metadata(cells)["digest"], versions[camera_id], common])
+        target = video_path(out, camera_id, video_id)
+        jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, made_from))
+    stale = [job for job in jobs if not is_fresh(job.out, job.digest)]
+    for job, problem in zip(stale, fan_out_all("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
+        if problem:
+            skipped[job.row["video_id"]] = f"not scored: {problem}"
+    kept = {job.out for job in jobs if job.row["video_id"] not in skipped}
+    write_json(out / "skipped.json", skipped)
+    removed = remove_orphans(out, kept | {out / "skipped.json"})
+    print(f"score: {len(stale)} scored, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
+
+
+def _score(job: _Job) -> str:
+    """Score one video; returns why it could not be, or an empty text."""
+    import torch  # here, not above: the process that shares out the videos has no use for it, and it takes seconds
+
+    from vidrnn.score import load_camera_model, score_video
+
+    torch.set_num_threads(1)  # one process a core already; and the bits do not depend on how many cores there are
+    try:
+        model = load_camera_model(job.model)
+        picture = (job.row["width"], job.row["height"]) if job.row["width"] else None
+        score_video(model, job.cells, job.regions, picture, job.out, job.digest)
+    except CheckpointError as error:
+        return str(error)
+    return ""
