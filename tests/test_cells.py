@@ -100,14 +100,16 @@ def recurrence(a, b, h):
     return torch.stack(steps, 1)
 
 
+@pytest.mark.parametrize("batch", [2, 2000])
 @pytest.mark.parametrize("steps", [*range(1, 10), 31, 32, 33, 256])
-def test_the_scan_is_the_loop_forward_and_backward(steps):
+def test_the_scan_is_the_loop_forward_and_backward(steps, batch):
+    """In chunks side by side, and where the batch is large enough, a step after the other."""
     torch.manual_seed(steps)
-    inputs = [torch.rand(2, steps, 3), torch.randn(2, steps, 3), torch.randn(2, 3)]
+    inputs = [torch.rand(batch, steps, 3), torch.randn(batch, steps, 3), torch.randn(batch, 3)]
     inputs = [tensor.double().requires_grad_() for tensor in inputs]
-    worth = torch.randn(2, steps, 3, dtype=torch.float64)
+    worth = torch.randn(batch, steps, 3, dtype=torch.float64)
     found = []
-    for scan in (_LinearRecurrence.apply, recurrence):
+    for scan in (lambda a, b, start: _LinearRecurrence.apply(a, b.clone(), start), recurrence):
         h = scan(*inputs)
         found.append([h.detach(), *torch.autograd.grad((h * worth).sum(), inputs)])
     for mine, theirs in zip(*found, strict=True):

@@ -4,11 +4,15 @@ x is (B, T, in), output (B, T, hidden); the state is an argument and a result, n
 `initial_state(B)` is what a new video starts from. Running a sequence whole, in chunks, or step by step gives the same.
 """
 
+import itertools
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+_ROUND = 4096  # elements
 
 
 class GRUCell(nn.Module):
@@ -75,58 +79,62 @@ class MinGRUCell(nn.Module):
         return self.gate.bias.new_zeros(1, batch, self.hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        z = torch.sigmoid(self.gate(x))  # (B, T, hidden)
-        output: Tensor = _LinearRecurrence.apply(1 - z, z * self.candidate(x), state[0])  # type: ignore[no-untyped-call]
+        keep = self.gate(x).neg_().sigmoid_()  # 1 − z, (B, T, hidden); in place: memory costs more here than arithmetic
+        candidate = self.candidate(x)
+        new = torch.addcmul(candidate, keep, candidate, value=-1)  # z ⊙ h̃
+        output: Tensor = _LinearRecurrence.apply(keep, new, state[0])  # type: ignore[no-untyped-call]
         return output, output[None, :, -1].clone()  # a view would keep the whole sequence in memory
 
 
 class _LinearRecurrence(torch.autograd.Function):
-    """h_t = a_t ⊙ h_{t−1} + b_t, differentiated by hand: autograd would keep every round of the scan."""
+    """h_t = a_t ⊙ h_{t−1} + b_t, in the memory of b; differentiated by hand: autograd would keep every round."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-        h = _scan(a, b, start)
-        ctx.save_for_backward(a, h, start)
-        return h
+        ctx.mark_dirty(b)
+        b[:, 0].addcmul_(a[:, 0], start)
+        _scan_(a, b)
+        ctx.save_for_backward(a, b, start)
+        return b
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         a, h, start = ctx.saved_tensors
         # h_t acts on the loss by itself and through h_{t+1}: the same recurrence, from the last step to the first.
-        later = torch.cat([a[:, 1:], torch.zeros_like(a[:, :1])], 1)
-        total = _scan(later.flip(1), grad.flip(1), torch.zeros_like(start)).flip(1)  # dL/dh_t
+        total = grad.flip(1)
+        _scan_(torch.cat([a[:, :1], a[:, 1:].flip(1)], 1), total)
+        total = total.flip(1)  # dL/dh_t
         before = torch.cat([start[:, None], h[:, :-1]], 1)
         return total * before, total, total[:, 0] * a[:, 0]
 
 
-def _scan(a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-    """h_t = a_t ⊙ h_{t−1} + b_t for all t in 2 log₂ T rounds: the parallel prefix of Blelloch 1990.
+def _scan_(a: Tensor, h: Tensor) -> None:
+    """h_t ← a_t ⊙ h_{t−1} + h_t for t = 1, 2, … in place; a_0 is not used.
 
-    "Prefix sums and their applications" (CMU-CS-90-190), sections 1.2 and 1.4.
-
-    Two steps in a row are one step of the same kind, h_{t+1} = a_{t+1} a_t h_{t−1} + (a_{t+1} b_t + b_{t+1}). So the
-    h after every pair of steps is a scan of half the length, and each h between follows from the one before it.
+    A step is a round of element-wise work, which takes the same time for few elements as for `_ROUND` of them. Where
+    the sequences are too few to fill a round, each is cut into up to √T chunks that are scanned side by side; what
+    reaches into a chunk from before it follows, in as many rounds again (the blocked scan of Blelloch 1990, "Prefix
+    sums and their applications", CMU-CS-90-190, section 1.3).
 
     Args:
         a: (B, T, hidden).
-        b: (B, T, hidden).
-        start: (B, hidden), h before the first step.
-
-    Returns:
-        (B, T, hidden).
+        h: (B, T, hidden).
     """
-    steps = a.shape[1]
-    if steps == 1:
-        return torch.addcmul(b, a, start[:, None])
-    pairs = steps // 2
-    first, second = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
-    after = _scan(a[:, second] * a[:, first], torch.addcmul(b[:, second], a[:, second], b[:, first]), start)
-    before = torch.cat([start[:, None], after[:, : steps - pairs - 1]], 1)
-    h = torch.empty_like(b, memory_format=torch.contiguous_format)
-    h[:, second] = after
-    h[:, ::2] = torch.addcmul(b[:, ::2], a[:, ::2], before)
-    return h
+    batch, steps, hidden = h.shape
+    most = max(1, min(math.isqrt(steps), _ROUND // (batch * hidden)))
+    count = next(count for count in range(most, 0, -1) if steps % count == 0)
+    keeps, parts = (tensor.unflatten(1, (count, -1)).unbind(2) for tensor in (a, h))  # each a step, (B, count, hidden)
+    for keep, before, now in zip(keeps[1:], parts, parts[1:], strict=False):
+        now.addcmul_(keep, before)
+    if count == 1:
+        return
+    reach = list(itertools.accumulate(keeps, torch.mul))  # how much of what was before a chunk is left at each step
+    ends = parts[-1].unbind(1)
+    for k in range(1, count):
+        ends[k].addcmul_(reach[-1][:, k], ends[k - 1])
+    for left, part in zip(reach[:-1], parts, strict=False):
+        part[:, 1:].addcmul_(left[:, 1:], parts[-1][:, :-1])
 
 
 class ArticleCell(nn.Module):
