@@ -161,9 +161,8 @@ def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int
     names = model.layout.channels
     quantity, memory = questions(len(model.horizons), names)[leading]
     cell = row * model.layout.columns + column
-    channels, both = quantities_of(names)[quantity]
+    indices, both = quantities_of(names)[quantity]
     residual = stretch.residual[t, memory, cell]
-    indices = [names.index(name) for name in channels]
     channel = max(indices, key=lambda k: abs(residual[k]) if both else residual[k])
     mean, sd = model.standard.mean[channel], model.standard.sd[channel]
     expected, scale = stretch.mean[t, memory, cell, channel], stretch.scale[t, memory, cell, channel]

@@ -7,6 +7,7 @@ lead one to expect this shape?" (a horizon). Each has a map of causal surprises;
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +29,12 @@ QUANTITIES: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 
 
-def quantities_of(channels: tuple[str, ...]) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """What is asked of these channels: `QUANTITIES` of pictures; of a sequence all of its values in one."""
-    return QUANTITIES if channels == MODELLED else {"value": (channels, True)}
+@cache
+def quantities_of(channels: tuple[str, ...]) -> dict[str, tuple[list[int], bool]]:
+    """`QUANTITIES` by the numbers of the channels; of a sequence all of its values are one quantity, on both sides."""
+    asked = QUANTITIES if channels == MODELLED else {"value": (channels, True)}
+    number = {name: k for k, name in enumerate(channels)}
+    return {quantity: ([number[name] for name in names], both) for quantity, (names, both) in asked.items()}
 
 
 def questions(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> list[tuple[str, int]]:
@@ -79,12 +83,7 @@ class Observer:
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
         self._horizons, self._average_seconds = horizons, average_seconds
-        # (memory, channels, whether less than expected surprises too) of each question
-        quantities, order = quantities_of(channels), {name: k for k, name in enumerate(channels)}
-        self._asked = [
-            (memory, [order[name] for name in quantities[quantity][0]], quantities[quantity][1])
-            for quantity, memory in questions(len(horizons), channels)
-        ]
+        self._asked = [(memory, *quantities_of(channels)[name]) for name, memory in questions(len(horizons), channels)]
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
