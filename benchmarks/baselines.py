@@ -223,7 +223,7 @@ def frames_of_scores(index: pa.Table, scores: Path, videos: Path, out: Path) -> 
     """The tables that `evaluate` reads, from score files alone: without a threshold there are no alarms.
 
     Args:
-        index: the table `index`.
+        index: the table `index`; files that it calls scored are measured.
         scores: root of the score files.
         videos: the table `videos` of the footage.
         out: gets it, and a file a video below `frames/` and `events/`.
@@ -232,7 +232,7 @@ def frames_of_scores(index: pa.Table, scores: Path, videos: Path, out: Path) -> 
     kept = ["frame_index", "pts", "time_seconds", "valid", "score_raw", "score"]
     for row in index.to_pylist():
         path = video_path(scores, row["camera_id"], row["video_id"])
-        if not path.is_file():
+        if not row["scored"] or not path.is_file():
             continue
         table = pq.read_table(path, columns=kept, partitioning=None).to_pylist()
         key = {"camera_id": row["camera_id"], "video_id": row["video_id"], "recorded_at": None, "alarm": False}
