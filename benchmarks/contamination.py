@@ -25,7 +25,7 @@ from vidrnn.evaluate import evaluate
 from vidrnn.extract import extract_features
 from vidrnn.index import index_videos
 from vidrnn.params import Params, load_params
-from vidrnn.score import score_videos
+from vidrnn.rescore import score_videos
 from vidrnn.tables import make_tables
 from vidrnn.train import train
 
