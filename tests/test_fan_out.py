@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 from conftest import moving_square, write_clip
 from jobs import be_killed, bomb, misbehave, slow_first
-from synthetic import files_of
+from synthetic import files_of, save_camera_model, write_fates
 
 from vidrnn.errors import VidrnnError
 from vidrnn.extract import extract_features
 from vidrnn.fan_out import MEMORY_BYTES, Failure, fan_out, fan_out_all, watched
 from vidrnn.index import index_videos
 from vidrnn.params import load_params
+from vidrnn.rescore import score_videos
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import write_table
+from vidrnn.tables import make_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CRASHED = Failure("made the process that reads it die (signal 11)")
@@ -125,18 +129,33 @@ def test_ray_tasks_give_the_same_results_and_bytes(
     with pytest.raises(VidrnnError, match="this job is beyond us"):
         list(fan_out("count", misbehave, ["raise"], str))
 
-    clip = write_clip(tmp_path / "clip.mp4", moving_square(30))
-    params = load_params()
+    clips = [write_clip(tmp_path / f"{name}.mp4", moving_square(60, step=k)) for k, name in enumerate("ab", 1)]
+    save_camera_model(tmp_path / "model/gate", columns=27, tail=(0.0, 1, 0.1, 1.0))
+    write_fates(tmp_path / "model", gate="")
     made = []
     for kind in ("ray", "processes"):
         if kind == "processes":
             monkeypatch.delenv("RAY_ADDRESS")
         root = tmp_path / kind
-        for name in ("a", "b"):
-            (root / "videos/gate").mkdir(parents=True, exist_ok=True)
-            shutil.copy(clip, root / f"videos/gate/{name}.mp4")
-        (root / "videos/gate/c.mp4").write_bytes(clip.read_bytes()[:-300])
-        index = index_videos(root / "videos", params.index, "UTC", root / "memory.json")
-        training = extract_features(root / "videos", index, params.features, root / "features")
-        made.append((index.to_pylist(), training.to_pylist(), files_of(root / "features")))
-    assert made[0] == made[1] and len(made[0][2]) == 7
+        (root / "videos/gate").mkdir(parents=True)
+        for clip in clips:
+            shutil.copy(clip, root / "videos/gate")
+        (root / "videos/gate/c.mp4").write_bytes(clips[0].read_bytes()[:-300])
+        make_all(root, tmp_path / "model")
+        made.append(files_of(root))
+    assert made[0] == made[1]
+    parts = {"features": 7, "scores": 3, "tables": 5, "media": 2}  # of each of the two: an event and its picture
+    assert {part: sum(name.startswith(f"{part}/") for name in made[0]) for part in parts} == parts
+
+
+def make_all(root: Path, model: Path) -> None:
+    """What goes over all videos, from the index to the tables."""
+    params = load_params()
+    videos, features, scores = root / "videos", root / "features", root / "scores"
+    features_params = params.features.model_copy(update={"warmup_seconds": 1.0})
+    index = index_videos(videos, params.index, "UTC", root.with_suffix(".json"))
+    training = extract_features(videos, index, features_params, features)
+    for name, table in (("index", index), ("training", training)):
+        write_table(root / f"{name}.parquet", table, SCHEMAS[name])
+    score_videos(index, features, model, scores)
+    make_tables(videos, index, features, model, scores, params.alarms, root / "tables", root / "media")

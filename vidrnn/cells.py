@@ -124,7 +124,7 @@ def _scan_(a: Tensor, h: Tensor) -> None:
     batch, steps, hidden = h.shape
     most = max(1, min(math.isqrt(steps), _ROUND // (batch * hidden)))
     count = next(count for count in range(most, 0, -1) if steps % count == 0)
-    keeps, parts = (tensor.unflatten(1, (count, -1)).unbind(2) for tensor in (a, h))  # each a step, (B, count, hidden)
+    keeps, parts = (tensor.view(batch, count, -1, hidden).unbind(2) for tensor in (a, h))  # a step each
     for keep, before, now in zip(keeps[1:], parts, parts[1:], strict=False):
         now.addcmul_(keep, before)
     if count == 1:
