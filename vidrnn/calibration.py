@@ -1,57 +1,109 @@
 """Surprises to scores with a meaning: how often ordinary footage, not seen by fitting, shows as much.
 
-Each question is measured by how far its highest cell strays in ordinary frames. A cell's score is the mean of its
-surprises in these units, so that evidence from several questions about one place adds up; a frame's score is the mean
-of its highest cells. The rate of false alarms at a threshold follows from the merged peaks of held-out footage: counted
-where they lie, foretold beyond the highest.
+A question strays more at some places than at others: where things enter the picture no memory foretells them. So each
+surprise is first measured by how far its question strays around there, then by how far its highest cell strays in
+ordinary frames: in nats, so that a frame in which it reaches 5 is one in e⁵. A cell's score is the cubic mean over the
+questions, so that what a few of them find very unusual counts and what many find somewhat unusual adds up, and then
+the mean over the cells that a person at its centre would fill. No question is chosen or weighted by hand. A frame's
+score is that of its highest cell. The rate of false alarms at a threshold follows from the merged peaks of held-out
+footage: counted where they lie, foretold beyond the highest.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from vidrnn.events import find_spans
 
 Array = npt.NDArray[np.float32]
 _BASE_QUANTILE = 0.8  # of ordinary scores; peaks above it carry the tail
-_HIGHEST_CELLS = 4  # that anything in the picture covers at least: the windows of neighbouring cells overlap
-_LEAST_WIDTH = 1.0  # of a question that hardly moved: below it only something gross counts
+_MOMENT = 6  # of surprises, that tells how far they stray: a high one, since what strays far is what matters
+_AROUND = 1.5  # cells, standard deviation of the neighbourhood that tells of a place
+_SHARED = 300.0  # sightings; a place with fewer is thought to be more like all others
+_HIGH_QUANTILE = 0.9  # of a question's highest cell in ordinary frames; beyond it its tail is taken as exponential
+_LEAST_BASE, _LEAST_EXCESS = 0.5, 0.1  # of a question that hardly moved: below it only something gross counts
+_FILLED = (5, 3)  # rows and columns of cells whose person-sized windows lie for the most part on one person
+_DIGITS = 4  # of what is kept in a model's card
+
+
+def widths(stretches: Iterable[Array]) -> Array:
+    """How far each question strays at each place, over how far it does so anywhere: (Q, rows, columns), about 1.
+
+    The root of a high moment over the sightings around a place and, as so many more, over those of all places.
+
+    Args:
+        stretches: (n, Q, rows, columns) surprises of ordinary footage each.
+    """
+    count: npt.NDArray[np.float64] | float = 0.0
+    total: npt.NDArray[np.float64] | float = 0.0
+    for maps in stretches:
+        count = count + (maps > 0).any(1).sum(0)
+        total = total + (maps.astype(np.float64) ** _MOMENT).sum(0)
+    sightings, strayed = np.asarray(count, np.float64), np.asarray(total)
+    anywhere = strayed.sum((1, 2), keepdims=True) / max(float(sightings.sum()), 1.0)  # (Q, 1, 1)
+    around = gaussian_filter(strayed, (0, _AROUND, _AROUND)) + _SHARED * anywhere
+    here = around / (gaussian_filter(sightings, _AROUND) + _SHARED)
+    relative = np.divide(here, anywhere, out=np.ones_like(here), where=anywhere > 0)
+    width: Array = (relative ** (1 / _MOMENT)).round(_DIGITS).astype(np.float32)
+    return width
 
 
 @dataclass(frozen=True)
 class Questions:
-    """How far the highest cell of each question strays over ordinary frames, in the order of `surprise.questions`."""
+    """How far each question strays in ordinary footage, in the order of `surprise.questions`.
 
-    width: list[float]
+    Attributes:
+        width: (Q, rows, columns), from `widths`.
+        base, excess: (Q,), of the highest cell of each question, over its width: a high quantile over ordinary frames,
+            and by how much those above it exceed it on average.
+    """
+
+    width: Array
+    base: Array
+    excess: Array
 
     @classmethod
-    def measure(cls, highest: Array) -> "Questions":
-        """From (frames, Q), the highest cell of each question in each ordinary frame: 95th percentile less median."""
-        if not len(highest):
-            return cls([_LEAST_WIDTH] * highest.shape[1])
-        middle, high = np.quantile(highest.astype(np.float64), [0.5, 0.95], axis=0)
-        return cls(np.maximum(high - middle, _LEAST_WIDTH).tolist())
+    def measure(cls, width: Array, stretches: Iterable[Array]) -> "Questions":
+        """From `widths` and the same stretches."""
+        highest = np.concatenate([(maps / width).max((2, 3)) for maps in stretches]).astype(np.float64)  # (frames, Q)
+        base = np.quantile(highest, _HIGH_QUANTILE, axis=0) if len(highest) else np.zeros(len(width))
+        above = np.maximum(highest - base, 0)
+        excess = above.sum(0) / np.maximum((above > 0).sum(0), 1)
+        return cls(
+            width,
+            np.round(np.maximum(base, _LEAST_BASE), _DIGITS).astype(np.float32),
+            np.round(np.maximum(excess, _LEAST_EXCESS), _DIGITS).astype(np.float32),
+        )
+
+    def rarities(self, maps: Array) -> Array:
+        """(n, Q, rows, columns) surprises in nats: −ln of the share of ordinary frames whose highest cell shows more.
+
+        Up to the base it goes with the surprise, beyond it as the logarithm of an exponential tail (Pickands 1975).
+        """
+        return self._rarities(maps / self.width, self.base[:, None, None], self.excess[:, None, None])
+
+    @staticmethod
+    def _rarities(stray: Array, base: Array, excess: Array) -> Array:
+        at_base = np.float32(-math.log(1 - _HIGH_QUANTILE))
+        rarity: Array = np.where(stray > base, at_base + (stray - base) / excess, at_base / base * stray)
+        return rarity
 
     def score(self, maps: Array) -> Array:
         """(n, Q, rows, columns) surprises to (n, rows, columns) scores, 0 where nothing is active."""
-        weights = np.asarray(1 / np.asarray(self.width) / len(self.width), np.float32)
-        score: Array = np.einsum("nqrc,q->nrc", maps, weights)
+        rarity = self.rarities(maps)
+        cells = np.cbrt((rarity * rarity * rarity).mean(1))
+        filled = [min(filled, side) for filled, side in zip(_FILLED, cells.shape[1:], strict=True)]
+        score: Array = np.where(maps.any(1), uniform_filter(cells, (0, *filled), mode="constant"), 0)
         return score
 
-    def score_frames(self, cells: Array) -> Array:
-        """(n, rows, columns) scores of cells to (n,) of frames: the mean of the highest, since windows overlap."""
-        flat = cells.reshape(len(cells), -1)
-        count = min(_HIGHEST_CELLS, flat.shape[1])
-        score: Array = np.partition(flat, -count, axis=1)[:, -count:].mean(1)
-        return score
-
-    def leading(self, surprises: Array) -> int:
-        """Which question adds most to a cell's score; (Q,) surprises of it."""
-        return int(np.argmax(surprises / np.asarray(self.width)))
+    def leading(self, surprises: Array, row: int, column: int) -> int:
+        """Which question is the rarest at a cell; (Q,) surprises of it."""
+        return int(self._rarities(surprises / self.width[:, row, column], self.base, self.excess).argmax())
 
 
 @dataclass(frozen=True)
@@ -98,12 +150,14 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the card of a model."""
-        return asdict(self)
+        measured = {name: values.astype(float).round(_DIGITS).tolist() for name, values in vars(self.questions).items()}
+        return {"questions": measured, "tail": asdict(self.tail)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Calibration":
         """What `to_json` gave."""
-        return cls(Questions(**value["questions"]), Tail(**value["tail"]))
+        questions = {name: np.asarray(values, np.float32) for name, values in value["questions"].items()}
+        return cls(Questions(**questions), Tail(**value["tail"]))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ CHANNELS: tuple[str, ...] = (
 FOREGROUND_LEVELS = 18.0  # luma levels from the background beyond which a pixel is foreground
 _FOREGROUND_NOISE = 5.0  # or so many times the sensor noise, where that is more
 _MEDIAN_STEP = 8  # every so many pixels count where the exposure of a picture is measured
+_TILE, _TILE_SHARE = 8, 0.01  # of half-size pixels, in which and around which flow is found, if so much is in front
+_LEAST_SIDE = 24  # half-size pixels of a part in which flow is found
+_MOST_PARTS = 0.8  # of the picture, beyond which flow is found in all of it
 _HALF = 2  # flow is found and gathered at half the working size
 MOVING_PIXELS = 0.3  # working pixels of flow between analysed frames below which nothing moves
 _ABSENT = 0.05  # added to the moving share, so that a speed fades out with what moves
@@ -172,7 +175,7 @@ class FeatureExtractor:
         self._warm = False
         self._background: Array = np.zeros((grid.height, grid.width), np.float32)
         self._threshold = FOREGROUND_LEVELS
-        self._before: tuple[int, Luma, Luma] | None = None
+        self._before: tuple[int, _Front] | None = None
         self._last_pts: int | None = None
         self._rough_flow, self._dense_flow = _rough_flow(), _dense_flow()
 
@@ -215,17 +218,22 @@ class FeatureExtractor:
     def _flow_into(self, pts: int, front: _Front) -> _Flow | None:
         """The flow from the picture before; None for the first and after a gap. Remembers the picture.
 
-        A rough flow of what is in front starts the fine flow of the picture: alone, the one is unsteady where little
-        stands out, and the other stays with the edges of a still background where something small is fast.
+        It is found from this picture back to the one before, so that it lies where things are now, and only around what
+        is in front. A rough flow of what is in front starts the fine flow of the picture: alone, the one is unsteady
+        where little stands out, and the other stays with the edges of a still background where something small is fast.
         """
-        before, self._before = self._before, (pts, front.half, front.plain)
+        before, self._before = self._before, (pts, front)
         if before is None:
             return None
         seconds = self._time_base.seconds(pts - before[0])
         if seconds > MAX_STEP_SECONDS:
             return None
-        rough = self._rough_flow.calc(before[2], front.plain, None)  # type: ignore[call-overload]  # as documented
-        pixels = np.asarray(self._dense_flow.calc(before[1], front.half, rough), np.float32) * _HALF
+        rough = self._rough_flow.calc(front.plain, before[1].plain, None)  # type: ignore[call-overload]  # as documented
+        pixels = np.zeros_like(rough)
+        for part in _parts(np.maximum(front.share, before[1].share)):
+            now, then, start = (np.ascontiguousarray(whole[part]) for whole in (front.half, before[1].half, rough))
+            pixels[part] = self._dense_flow.calc(now, then, start)
+        pixels *= -_HALF
         across, down = pixels[..., 0], pixels[..., 1]
         moving = front.share * (cv2.magnitude(across, down) > MOVING_PIXELS)
         per_second = np.float32(1 / (self._grid.height * seconds))
@@ -261,6 +269,22 @@ class FeatureExtractor:
         self._last_pts = pts
 
 
+def _parts(share: Array) -> list[tuple[slice, slice]]:
+    """Boxes around all that is in front, with a margin; the whole picture where they cover most of it."""
+    height, width = share.shape
+    coarse = cv2.resize(share, (-(-width // _TILE), -(-height // _TILE)), interpolation=cv2.INTER_AREA)
+    mask = cv2.dilate((coarse > _TILE_SHARE).astype(np.uint8), np.ones((3, 3), np.uint8))
+    stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
+    parts = []
+    for left, top, across, down, _ in (stats * _TILE).tolist():
+        # A part at the edge may be narrower than the smallest picture that the flow takes.
+        y = max(0, min(top, height - _LEAST_SIDE))
+        x = max(0, min(left, width - _LEAST_SIDE))
+        parts.append((slice(y, max(top + down, y + _LEAST_SIDE)), slice(x, max(left + across, x + _LEAST_SIDE))))
+    area = sum((min(y.stop, height) - y.start) * (min(x.stop, width) - x.start) for y, x in parts)
+    return parts if area < _MOST_PARTS * height * width else [(slice(height), slice(width))]
+
+
 def _rough_flow() -> cv2.DISOpticalFlow:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)  # of pictures that are halved already
@@ -277,7 +301,7 @@ def _dense_flow() -> cv2.DISOpticalFlow:
     flow.setPatchSize(8)
     flow.setPatchStride(5)
     flow.setGradientDescentIterations(12)
-    flow.setVariationalRefinementIterations(1)
+    flow.setVariationalRefinementIterations(5)
     return flow
 
 

@@ -18,7 +18,7 @@ from vidrnn.model import VideoRNN, place_of
 from vidrnn.objects import CellGrid, moving_boxes
 from vidrnn.schema import scores_schema
 from vidrnn.storage import write_table
-from vidrnn.surprise import Observer, Surprise, quantities_of, questions
+from vidrnn.surprise import Observer, Surprise
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
 
 _HIGHEST = np.finfo(np.float16).max
@@ -127,7 +127,7 @@ def score_video(
     reasons: list[dict[str, Any]] = []
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
-        raw[first : first + len(maps)] = model.calibration.questions.score_frames(maps)
+        raw[first : first + len(maps)] = maps.max((1, 2))
         for t, score in enumerate(maps):
             top = int(score.argmax())
             row, column = divmod(top, layout.columns)
@@ -155,19 +155,15 @@ def score_video(
 
 
 def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:
-    """Which channel of the leading question left its range in the top cell: expected within two scales, and seen."""
+    """Which channel left its range in the top cell: expected within two scales, and seen."""
     assert model.calibration is not None
-    leading = model.calibration.questions.leading(stretch.maps[t, :, row, column])
-    names = model.layout.channels
-    quantity, memory = questions(len(model.horizons), names)[leading]
+    leading = model.calibration.questions.leading(stretch.maps[t, :, row, column], row, column)
+    memory, channel = divmod(leading, len(model.layout.channels))
     cell = row * model.layout.columns + column
-    indices, both = quantities_of(names)[quantity]
-    residual = stretch.residual[t, memory, cell]
-    channel = max(indices, key=lambda k: abs(residual[k]) if both else residual[k])
     mean, sd = model.standard.mean[channel], model.standard.sd[channel]
     expected, scale = stretch.mean[t, memory, cell, channel], stretch.scale[t, memory, cell, channel]
     return {
-        "reason_quantity": names[channel],
+        "reason_quantity": model.layout.channels[channel],
         "reason_memory_steps": model.horizons[memory - 1] if memory else 0,
         "reason_expected_low": float((expected - 2 * scale) * sd + mean),
         "reason_expected_high": float((expected + 2 * scale) * sd + mean),

@@ -1,13 +1,12 @@
-"""How far the world departs from what the network expected: per cell, per quantity, per length of memory.
+"""How far the world departs from what the network expected: per cell, per channel, per length of memory.
 
-A *question* is a quantity asked at one length of memory: "is this speed usual here?" (the prior), "did the last second
-lead one to expect this shape?" (a horizon). Each has a map of causal surprises; `calibration.py` makes them comparable.
+A *question* is a channel asked at one length of memory: "is this speed usual here?" (the prior), "did the last second
+lead one to expect this size?" (a horizon). Each has a map of causal surprises; `calibration.py` makes them comparable.
 """
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,34 +19,28 @@ from vidrnn.windows import MODELLED, Standard, active_cells
 
 Array = npt.NDArray[np.float32]
 
-# Which channels answer for which quantity, and whether less than expected surprises too.
-QUANTITIES: dict[str, tuple[tuple[str, ...], bool]] = {
-    "speed": (("person_speed", "part_speed", "person_spread", "part_spread"), False),
-    "direction": (("person_velocity_x", "person_velocity_y", "part_velocity_x", "part_velocity_y"), True),
-    "size": (("person_foreground", "person_moving", "part_foreground", "part_moving"), False),
-    "shape": (("difference", *(name for name in MODELLED if name.startswith("gradient"))), False),
-}
+FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
+# A direction can be as unusual to the left as to the right. Of speeds, sizes and edges, less than expected is what
+# every picture is full of: something that stops, is partly hidden, or leaves.
+_SIGNED = ("velocity_x", "velocity_y")
 
 
-@cache
-def quantities_of(channels: tuple[str, ...]) -> dict[str, tuple[list[int], bool]]:
-    """`QUANTITIES` by the numbers of the channels; of a sequence all of its values are one quantity, on both sides."""
-    asked = QUANTITIES if channels == MODELLED else {"value": (channels, True)}
-    number = {name: k for k, name in enumerate(channels)}
-    return {quantity: ([number[name] for name in names], both) for quantity, (names, both) in asked.items()}
+def both_sides(channels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """(C,), of which channels less than expected surprises, too: directions, and all values of a sequence."""
+    return np.array([name.endswith(_SIGNED) or channels != MODELLED for name in channels])
 
 
 def questions(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> list[tuple[str, int]]:
-    """(quantity, memory) in the order of the maps; memory 0 is the prior, k the k-th horizon."""
-    return [(quantity, memory) for memory in range(num_horizons + 1) for quantity in quantities_of(channels)]
+    """(channel, memory) in the order of the maps; memory 0 is the prior, k the k-th horizon."""
+    return [(channel, memory) for memory in range(num_horizons + 1) for channel in channels]
 
 
 @dataclass(frozen=True)
 class Surprise:
-    """A stretch of n analysed frames; Q questions, M = 1 + horizons memories, N = rows · columns cells.
+    """A stretch of n analysed frames; M = 1 + horizons memories, C channels, Q = M · C questions, N cells.
 
     Attributes:
-        maps: (n, Q, rows, columns), causal averages of each question's surprise, which is 0 while nothing is active.
+        maps: (n, Q, rows, columns), the surprise of each question: 0 or more, 0 while nothing is active.
         residual: (n, M, N, C), (seen − mean) / scale of each channel.
         mean, scale: (n, M, N, C), what was expected, in standardised units.
         seen: (n, N, C), in the features' own units.
@@ -68,7 +61,8 @@ class Observer:
         standard: scaling of the camera.
         place: (N, place_size) of the camera.
         horizons: numbers of steps ahead, ascending, as the network was trained.
-        average_seconds: time constant of the causal average of each cell.
+        average_seconds: time constant of the causal average of each cell's residuals, which keep their sign in it, so
+            that what only trembles averages out.
         channels: of the features.
     """
 
@@ -83,7 +77,7 @@ class Observer:
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
         self._horizons, self._average_seconds = horizons, average_seconds
-        self._asked = [(memory, *quantities_of(channels)[name]) for name, memory in questions(len(horizons), channels)]
+        self._both_sides = both_sides(channels)[:, None]  # (C, 1)
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
@@ -124,14 +118,13 @@ class Observer:
             self._foretold[k] = all_told[:, n:].copy()  # not a view, which would keep the whole stretch in memory
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
         residual = (seen[:, None] - expected) / spread
-        active = active_cells(cells).reshape(n, 1, -1)
-        maps = []
-        for memory_index, of_quantity, both in self._asked:
-            part = residual[:, memory_index][..., of_quantity]
-            maps.append((np.abs(part) if both else np.maximum(part, 0)).sum(-1))
-        stacked = np.where(active, np.stack(maps, 1), 0).reshape(n, len(maps), rows, columns).astype(np.float32)
+        active = active_cells(cells).reshape(n, 1, -1, 1)
+        strays = np.where(active, np.clip(residual, -FARTHEST, FARTHEST), 0)
+        average = self._causal_average(strays.transpose(0, 1, 3, 2), steps)  # (n, M, C, N)
+        one_side = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
+        maps = np.where(active.transpose(0, 1, 3, 2), one_side, 0).reshape(n, -1, rows, columns)
         measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
-        return Surprise(self._causal_average(stacked, steps), residual, expected, spread, measured)
+        return Surprise(maps, residual, expected, spread, measured)
 
     def _causal_average(self, maps: Array, steps: npt.NDArray[np.float64]) -> Array:
         """An exponential average over time, `steps` seconds apart, that starts at the first map."""

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of
+from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
 from vidrnn.cards import CARD, WEIGHTS, camera_dir, load_card
 from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import FootageError, ParamsError
@@ -38,7 +39,7 @@ from vidrnn.windows import (
 )
 
 Array = npt.NDArray[np.float32]
-_UNIT_BLOCKS = 40  # 20 minutes: the cost of a calibration does not grow with the footage beyond it
+_UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
 TRAINED, UNFIT = "trained", "unfit"
 
 
@@ -330,23 +331,20 @@ def calibrate(
         The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
     """
     reader = CellReader()
-    highest, likelihoods = [], []
-    for number, block in enumerate([*held_out, *fitted[: max(0, _UNIT_BLOCKS - len(held_out))]]):
-        times, valid = block_times(block)
-        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
-            flat = stretch.maps.reshape(*stretch.maps.shape[:2], -1)
-            highest.append(flat.max(2)[valid[row : row + len(flat)]])
-            if number < len(held_out):
-                likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
-    asked = Questions.measure(np.concatenate(highest))
-    series = []
+    measured = [*held_out, *fitted[: max(0, _UNIT_BLOCKS - len(held_out))]]
+    width = widths(_valid_maps(model, reader, measured))
+    asked = Questions.measure(width, _valid_maps(model, reader, measured))
+    series, likelihoods = [], []
     for block in held_out:
         times, valid = block_times(block)
-        stretches = observe(model, reader, block.path, times, block.start, block.stop)
-        raw = np.concatenate([asked.score_frames(asked.score(stretch.maps)) for _, stretch in stretches])
+        raw = []
+        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
+            raw.append(asked.score(stretch.maps).max((1, 2)))
+            likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
         times, valid = times[block.start : block.stop], valid[block.start : block.stop]
         if valid.any():
-            series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
+            smooth = causal_average(np.concatenate(raw), times, model.smoothing_seconds)
+            series.append((smooth[valid], times[valid]))
     if not series:
         raise FootageError("no held-out footage is longer than the warm-up; expected longer files")
     total = np.sum(likelihoods, axis=0)
@@ -356,6 +354,14 @@ def calibrate(
         "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
     }
     return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+
+
+def _valid_maps(model: CameraModel, reader: CellReader, blocks: list[Block]) -> Iterator[Array]:
+    """The surprises of blocks without their warm-up, (n, Q, rows, columns) each."""
+    for block in blocks:
+        times, valid = block_times(block)
+        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
+            yield stretch.maps[valid[row : row + len(stretch.maps)]]
 
 
 def _judged(series: list[tuple[Array, npt.NDArray[np.float64]]], k: int, merge_seconds: float) -> HeldOut:
