@@ -205,7 +205,10 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
         "with_scale": True,
     }
     torch.manual_seed(seed)
-    calibration = Calibration(Questions([2.0] * 8), Tail(*tail))
+    rng, asked = np.random.default_rng(seed), 2 * len(MODELLED)
+    width = rng.uniform(0.5, 2, (asked, ROWS, columns)).astype(np.float32)
+    questions = Questions(width, np.full(asked, 2, np.float32), np.full(asked, 0.5, np.float32))
+    calibration = Calibration(questions, Tail(*tail))
     card = {
         "architecture": architecture,
         "channels": list(MODELLED),

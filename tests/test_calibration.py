@@ -8,47 +8,198 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import poisson
 
-from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of
+from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
+from vidrnn.surprise import FARTHEST
 
 SCORES = st.floats(0, 50, width=32)
 
 
-@given(st.integers(1, 30), st.integers(1, 5), st.integers(0, 2**16), st.floats(0.01, 100))
+def surprises(seed, frames=40, asked=3, rows=4, columns=3, size=1.0, share=0.6):
+    """(frames, asked, rows, columns) surprises, 0 in cells where nothing is active."""
+    rng = np.random.default_rng(seed)
+    maps = rng.gamma(1, size, (frames, asked, rows, columns)) * (rng.random((frames, 1, rows, columns)) < share)
+    return maps.astype(np.float32)
+
+
+def mirrored(k, size):
+    """Where the k-th of `size` places lies if the picture goes on as in a mirror."""
+    k %= 2 * size
+    return k if k < size else 2 * size - 1 - k
+
+
+def around(values):
+    """(rows, columns) means around each place, by weights of a bell of 1.5 cells that ends after six."""
+    weights = {d: math.exp(-0.5 * (d / 1.5) ** 2) for d in range(-6, 7)}
+    total = sum(weights.values())
+    out = np.zeros(values.shape)
+    for r, c in np.ndindex(values.shape):
+        for down, across in itertools.product(weights, weights):
+            value = values[mirrored(r + down, values.shape[0]), mirrored(c + across, values.shape[1])]
+            out[r, c] += value * weights[down] * weights[across] / total**2
+    return out
+
+
+SHAPES = st.sampled_from([(1, 1), (1, 4), (3, 2), (7, 5)])
+
+
+@given(st.integers(0, 2**16), SHAPES, st.floats(0.1, 5), st.floats(0, 1))
+@settings(max_examples=15, deadline=None)
+def test_a_width_is_the_root_of_a_high_moment_around_a_place_over_that_of_all(seed, shape, size, share):
+    maps = surprises(seed, 20, 2, *shape, size, share)
+    sightings = np.zeros(shape)
+    strayed = np.zeros((2, *shape))
+    for t, r, c in np.ndindex(20, *shape):
+        sightings[r, c] += any(maps[t, :, r, c] > 0)
+        for q in range(2):
+            strayed[q, r, c] += float(maps[t, q, r, c]) ** 6
+    for q, width in enumerate(widths([maps])):
+        anywhere = strayed[q].sum() / max(sightings.sum(), 1)
+        if not anywhere:
+            assert (width == 1).all()
+            continue
+        here = (around(strayed[q]) + 300 * anywhere) / (around(sightings) + 300)
+        np.testing.assert_allclose(width, (here / anywhere) ** (1 / 6), atol=1e-4)
+
+
+def quantile(values, share):
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+@given(st.integers(1, 30), st.integers(0, 2**16), SHAPES, st.floats(0.01, 10))
+@settings(max_examples=40, deadline=None)
+def test_a_question_is_measured_by_its_highest_cell(frames, seed, shape, size):
+    maps = surprises(seed, frames, 3, *shape, size)
+    width = widths([maps])
+    asked = Questions.measure(width, [maps])
+    for q in range(3):
+        highest = [max(float(maps[t, q, r, c] / width[q, r, c]) for r, c in np.ndindex(shape)) for t in range(frames)]
+        base = quantile(highest, 0.9)
+        above = [value - base for value in highest if value > base]
+        assert asked.base[q] == pytest.approx(max(base, 0.5), rel=1e-6, abs=1e-4)
+        assert asked.excess[q] == pytest.approx(max(np.mean(above) if above else 0, 0.1), rel=1e-6, abs=1e-4)
+
+
+@given(st.lists(st.integers(0, 39), max_size=6), st.integers(0, 2**16))
+@settings(max_examples=20, deadline=None)
+def test_into_which_stretches_footage_is_cut_does_not_matter(cuts, seed):
+    maps = surprises(seed)
+    parts = np.split(maps, sorted(cuts))  # empty ones among them
+    np.testing.assert_allclose(widths(parts), widths([maps]), atol=1.1e-4)
+    width = widths([maps])
+    whole, chunked = Questions.measure(width, [maps]), Questions.measure(width, parts)
+    assert all(np.array_equal(values, getattr(chunked, name)) for name, values in vars(whole).items())
+    score = whole.score(maps)
+    assert all(np.array_equal(whole.score(maps[t : t + 1])[0], score[t]) for t in range(len(maps)))
+
+
+@pytest.mark.parametrize(("frames", "value"), [(0, 0.0), (30, 0.0), (30, 2.0)])
+def test_footage_that_tells_nothing_measures_all_questions_alike(frames, value):
+    maps = np.full((frames, 3, 4, 2), value, np.float32)
+    asked = Questions.measure(widths([maps]), [maps])
+    assert (asked.width == 1).all() and (asked.base == max(value, 0.5)).all()
+    np.testing.assert_array_equal(asked.excess, np.float32(0.1))
+    assert np.isfinite(asked.score(np.full((1, 3, 4, 2), 10, np.float32))).all()
+
+
+@given(st.integers(0, 2**16), st.sampled_from([2.0, 4.0, 8.0]))
+@settings(max_examples=20, deadline=None)
+def test_a_question_that_strays_more_everywhere_is_measured_by_more(seed, times):
+    maps = surprises(seed, 200, 1, size=1.0)
+    plain, wide = (Questions.measure(widths([part]), [part]) for part in (maps, maps * np.float32(times)))
+    np.testing.assert_allclose(wide.width, plain.width, atol=1.1e-4)
+    np.testing.assert_allclose(wide.base, plain.base * times, rtol=1e-3)
+    np.testing.assert_allclose(wide.excess, plain.excess * times, rtol=1e-2)
+    np.testing.assert_allclose(wide.rarities(maps * np.float32(times)), plain.rarities(maps), rtol=1e-2)
+    assert wide.score(maps).max() < plain.score(maps).max()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_a_question_strays_more_the_same_surprise_scores_less(seed):
+    maps = surprises(seed, 2000, 2, 6, 16, share=0.5)
+    maps[:, 0, :, 8:] *= 3
+    asked = Questions.measure(widths([maps]), [maps])
+    assert asked.width[0, :, 12:].min() > 1.25 * asked.width[0, :, :4].max()
+    np.testing.assert_allclose(asked.width[1], 1, atol=0.2)  # the other question strays alike everywhere
+    same = np.zeros((1, 2, 6, 16), np.float32)
+    same[0, 0, 3, [2, 13]] = 4.0
+    rarity, score = asked.rarities(same)[0, 0, 3], asked.score(same)[0, 3]
+    assert rarity[2] > 1.25 * rarity[13] > 0 and score[2] > 1.25 * score[13] > 0
+
+
+def some_questions(seed, asked, shape):
+    rng = np.random.default_rng(seed)
+    sizes = ((asked, *shape), asked, asked)
+    return Questions(*(rng.uniform(0.2, 3, size).astype(np.float32) for size in sizes))
+
+
+@given(st.integers(0, 2**16), st.lists(st.floats(0, 12, width=32), min_size=2, max_size=20))
 @settings(deadline=None)
-def test_a_question_is_measured_by_its_upper_spread(frames, asked, seed, size):
-    highest = (np.random.default_rng(seed).gamma(1, size, (frames, asked))).astype(np.float32)
-    for q, width in enumerate(Questions.measure(highest).width):
-        ordered = sorted(float(value) for value in highest[:, q])
-
-        def quantile(share, ordered=ordered):
-            place = share * (len(ordered) - 1)
-            below = math.floor(place)
-            above = min(below + 1, len(ordered) - 1)
-            return ordered[below] + (place - below) * (ordered[above] - ordered[below])
-
-        assert width == pytest.approx(max(quantile(0.95) - quantile(0.5), 1.0), rel=1e-6)
+def test_a_rarity_rises_with_the_surprise_without_a_step(seed, values):
+    asked = some_questions(seed, 1, (1, 1))
+    at_base = float(asked.base[0] * asked.width[0, 0, 0])
+    ordered = sorted([*values, at_base, at_base * (1 + 1e-5), at_base * (1 - 1e-5)])
+    found = asked.rarities(np.array(ordered, np.float32).reshape(-1, 1, 1, 1)).ravel()
+    steepest = max(math.log(10) / asked.base[0], 1 / asked.excess[0]) / asked.width[0, 0, 0]
+    for (low, high), (before, after) in zip(itertools.pairwise(ordered), itertools.pairwise(found), strict=True):
+        assert -1e-4 <= after - before <= steepest * (high - low) * 1.001 + 1e-3
+    of_base = asked.rarities(np.array([0, at_base], np.float32).reshape(-1, 1, 1, 1)).ravel()
+    np.testing.assert_allclose(of_base, [0, math.log(10)], atol=1e-4)
 
 
-def test_without_an_ordinary_frame_every_question_counts_alike():
-    assert Questions.measure(np.empty((0, 3), np.float32)).width == [1.0] * 3
-
-
-@given(st.integers(0, 2**16), st.lists(st.floats(1, 30), min_size=1, max_size=6))
-@settings(deadline=None)
-def test_a_score_is_the_mean_of_surprises_in_their_own_units(seed, width):
-    maps = np.random.default_rng(seed).gamma(1, 3, (2, len(width), 3, 4)).astype(np.float32)
-    asked = Questions(width)
-    score = asked.score(maps)
-    for n, r, c in np.ndindex(2, 3, 4):
-        expected = sum(float(maps[n, q, r, c]) / w for q, w in enumerate(width)) / len(width)
-        assert score[n, r, c] == pytest.approx(expected, rel=1e-5)
-        parts = [float(maps[n, q, r, c]) / w for q, w in enumerate(width)]
-        assert parts[asked.leading(maps[n, :, r, c])] == max(parts)
-    frames = asked.score_frames(score)
-    for n in range(2):
-        highest = sorted(score[n].ravel().tolist())[-4:]
-        assert frames[n] == pytest.approx(sum(highest) / 4, rel=1e-5)
+@given(st.integers(0, 2**16), SHAPES, st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_a_score_is_the_cubic_mean_of_rarities_where_a_person_would_stand(seed, shape, number):
+    maps, asked = surprises(seed, 2, number, *shape, 3.0), some_questions(seed, number, shape)
+    rarities, score = asked.rarities(maps), asked.score(maps)
+    cubic = np.zeros(maps[:, 0].shape)
+    for t, r, c in np.ndindex(cubic.shape):
+        nats = []
+        for q in range(number):
+            stray, base = float(maps[t, q, r, c]) / asked.width[q, r, c], float(asked.base[q])
+            beyond = (stray - base) / asked.excess[q]
+            nats.append(math.log(10) + beyond if stray > base else math.log(10) * stray / base)
+            assert rarities[t, q, r, c] == pytest.approx(nats[-1], rel=1e-4, abs=1e-5)
+        cubic[t, r, c] = (sum(value**3 for value in nats) / number) ** (1 / 3)
+        assert asked.leading(maps[t, :, r, c], r, c) == int(rarities[t, :, r, c].argmax())
+    high, wide = min(5, shape[0]), min(3, shape[1])
+    for t, r, c in np.ndindex(cubic.shape):
+        top, left = r - high // 2, c - wide // 2  # beyond the picture there is nothing
+        filled = cubic[t, max(top, 0) : top + high, max(left, 0) : left + wide].sum() / (high * wide)
+        active = maps[t, :, r, c].any()
+        assert score[t, r, c] == (pytest.approx(filled, rel=1e-4, abs=1e-5) if active else 0)
     assert not asked.score(np.zeros_like(maps)).any()
+
+
+@given(st.integers(0, 2**16), st.integers(1, 40))
+@settings(deadline=None)
+def test_a_score_lies_between_the_mean_rarity_and_the_highest(seed, number):
+    maps, asked = surprises(seed, 20, number, 1, 1, 3.0), some_questions(seed, number, (1, 1))
+    rarities, score = asked.rarities(maps)[..., 0, 0], asked.score(maps)[:, 0, 0]
+    assert (score >= rarities.mean(1) * (1 - 1e-5)).all() and (score <= rarities.max(1) * (1 + 1e-5)).all()
+
+
+def test_a_rarity_of_u_nats_is_one_ordinary_frame_in_e_to_the_u():
+    rng = np.random.default_rng(0)
+
+    def highest(frames):  # the highest cell of either question is exponential, of mean 0.7 and of mean 3
+        maps = rng.exponential(1, (frames, 2, 1, 1)) * np.array([0.7, 3.0])[:, None, None]
+        return maps.astype(np.float32)
+
+    fitted = highest(20_000)
+    rarities = Questions.measure(widths([fitted]), [fitted]).rarities(highest(200_000))[..., 0, 0]
+    for nats in (1.0, 2.3, 3.0, 4.0, 5.0):
+        np.testing.assert_allclose((rarities > nats).mean(0), math.exp(-nats), rtol=0.15)
+
+
+def test_what_is_farthest_in_thousands_of_channels_stays_finite():
+    maps = np.zeros((50, 2 * 4096, 1, 1), np.float32)
+    asked = Questions.measure(widths([maps]), [maps])
+    score = asked.score(np.full((1, 2 * 4096, 1, 1), FARTHEST, np.float32))
+    assert np.isfinite(score.astype(np.float16)).all() and score.min() > math.log(10)
 
 
 TAILS = st.builds(Tail, st.floats(0, 5), st.integers(1, 500), st.floats(0.01, 5), st.floats(0.01, 1000))
@@ -132,9 +283,17 @@ def test_a_tail_of_a_single_frame_is_a_tail():
     assert math.isfinite(tail.threshold(1.0)) and math.isfinite(tail.per_hour(3.0))
 
 
-def test_a_calibration_survives_json():
-    calibration = Calibration(Questions([1.0, 1 / 3]), Tail(0.1, 3, 0.7, 1 / 7))
-    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+@given(st.integers(0, 2**16), st.floats(0.01, 1e4))
+@settings(max_examples=30, deadline=None)
+def test_a_calibration_from_its_card_gives_the_very_same_scores(seed, size):
+    maps = surprises(seed, size=size)
+    calibration = Calibration(Questions.measure(widths([maps]), [maps]), Tail(0.1, 3, 0.7, 1 / 7))
+    again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
+    assert again.tail == calibration.tail
+    for name, values in vars(calibration.questions).items():
+        found = getattr(again.questions, name)
+        assert found.dtype == values.dtype == np.float32 and np.array_equal(found, values)
+    np.testing.assert_array_equal(again.questions.score(maps), calibration.questions.score(maps))
 
 
 def test_held_out_footage_counts_the_alarms_that_a_promise_would_have_raised():

@@ -19,6 +19,7 @@ from vidrnn.features import (
     FeatureExtractor,
     FeatureRow,
     Grid,
+    _parts,
     signature,
     working_picture,
 )
@@ -340,3 +341,39 @@ def test_a_signature_is_the_mean_of_eight_by_eight_parts() -> None:
     assert np.abs(signature(luma, 0) - parts).max() < 3  # from every eighth pixel
     for shape in ((8, 8), (4, 6), (17, 300)):
         assert signature(np.full(shape, 77, np.uint8), 0).tolist() == [[77] * 8] * 8
+
+
+@given(
+    st.integers(30, 130),
+    st.integers(30, 190),
+    st.lists(st.tuples(*[st.floats(0, 1)] * 2, *[st.integers(2, 25)] * 2), max_size=6),
+)
+@settings(max_examples=150, deadline=None)
+def test_flow_is_found_around_all_that_is_in_front(
+    height: int, width: int, boxes: list[tuple[float, float, int, int]]
+) -> None:
+    """Whatever is at least two pixels high and wide; all of the picture where there is much, nothing where none is."""
+    share = np.zeros((height, width), np.float32)
+    for down, across, high, wide in boxes:
+        top, left = int(down * (height - high)), int(across * (width - wide))
+        share[top : top + high, left : left + wide] = 1
+    parts = _parts(share)
+    covered = np.zeros(share.shape, bool)
+    for y, x in parts:
+        assert 0 <= (y.start or 0) < height and 0 <= (x.start or 0) < width
+        part = covered[y, x]
+        assert min(part.shape) >= 24  # the flow takes nothing smaller
+        part[...] = True
+    assert covered[share > 0].all() and bool(parts) == bool(boxes)
+    if (share > 0).mean() > 0.8:
+        assert parts == [(slice(height), slice(width))]
+
+
+def test_a_crowd_has_its_flow_in_all_of_the_picture_and_a_walker_around_it() -> None:
+    share = np.ones((120, 180), np.float32)
+    assert _parts(share) == [(slice(120), slice(180))]
+    share[:] = 0
+    share[40:60, 30:38] = 1
+    ((y, x),) = _parts(share)
+    assert y.start <= 32 and y.stop >= 68 and x.start <= 22 and x.stop >= 46
+    assert (y.stop - y.start) * (x.stop - x.start) < 0.1 * share.size

@@ -18,7 +18,7 @@ from vidrnn.features import ROWS
 from vidrnn.schema import scores_schema
 from vidrnn.score import load_camera_model, observe, score_video
 from vidrnn.storage import read_metadata, read_table
-from vidrnn.surprise import QUANTITIES, questions
+from vidrnn.surprise import questions
 from vidrnn.windows import MODELLED, CellReader
 
 torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def test_scores_keep_their_contract_and_say_what_made_them(scored):
     assert found["digest"] == "made" and found["model_version"] == model.version
 
 
-def test_the_score_of_a_frame_is_that_of_its_highest_cells(scored):
+def test_the_score_of_a_frame_is_that_of_its_highest_cell(scored):
     model, _, _, times, table, stretches, _ = scored
     assert [first for first, _ in stretches] == [0, 16, 32, 40, 48, 64]  # 16 at a time, and anew after the gap
     maps = np.concatenate([model.calibration.questions.score(stretch.maps) for _, stretch in stretches])
@@ -65,7 +65,7 @@ def test_the_score_of_a_frame_is_that_of_its_highest_cells(scored):
     np.testing.assert_array_equal(cells, maps.astype(np.float16))
     raw = table["score_raw"].to_numpy()
     for t in range(70):
-        assert raw[t] == pytest.approx(np.mean(sorted(maps[t].ravel())[-4:]), rel=1e-5)
+        assert raw[t] == maps[t].max()
     np.testing.assert_array_equal(table["score"].to_numpy(), causal_average(raw, times, 0.25))
     assert raw.max() > 0.5
 
@@ -105,31 +105,30 @@ def test_the_box_is_what_moves_in_the_highest_cell_and_lies_in_the_picture(score
     assert 5 < of_regions < 65
 
 
-def test_the_reason_is_the_channel_that_strays_most_in_the_leading_question(scored):
+def test_the_reason_is_the_question_of_the_highest_rarity_in_the_highest_cell(scored):
     model, features, _, _, table, stretches, _ = scored
     cells = pq.read_table(features)["cells"].combine_chunks().to_numpy_ndarray()
     rows = table.drop_columns(["cells"]).to_pylist()
-    memories = set()
+    told = set()
     for first, stretch in stretches:
-        maps = model.calibration.questions.score(stretch.maps)
-        for t in range(len(maps)):
-            row, column = divmod(int(maps[t].argmax()), COLUMNS)
-            parts = stretch.maps[t, :, row, column] / np.array(model.calibration.questions.width)
-            quantity, memory = questions(1)[int(parts.argmax())]
-            names, both = QUANTITIES[quantity]
-            residual = {n: stretch.residual[t, memory, row * COLUMNS + column, MODELLED.index(n)] for n in names}
-            strays = {name: abs(value) if both else value for name, value in residual.items()}
+        scores, rarities = (
+            of(stretch.maps) for of in (model.calibration.questions.score, model.calibration.questions.rarities)
+        )
+        for t, score in enumerate(scores):
+            row, column = divmod(int(score.argmax()), COLUMNS)
             found = rows[first + t]
-            assert strays[found["reason_quantity"]] == max(strays.values())
-            assert found["reason_memory_steps"] == (3 if memory else 0)
-            memories.add(memory)
-            seen = cells[first + t, -len(MODELLED) + MODELLED.index(found["reason_quantity"]), row, column]
+            name, memory = found["reason_quantity"], 1 if found["reason_memory_steps"] else 0
+            assert found["reason_memory_steps"] == 3 * memory
+            rarity = rarities[t, :, row, column]
+            assert rarity[questions(1).index((name, memory))] == rarity.max() > 0
+            told.add((name, memory))
+            seen = cells[first + t, -len(MODELLED) + MODELLED.index(name), row, column]
             assert found["reason_seen"] == pytest.approx(np.clip(seen, 0.1 - 6 * 0.2, 0.1 + 12 * 0.2), abs=1e-3)
             middle = (found["reason_expected_low"] + found["reason_expected_high"]) / 2
             spread = (found["reason_expected_high"] - found["reason_expected_low"]) / 4
-            value = residual[found["reason_quantity"]]
+            value = stretch.residual[t, memory, row * COLUMNS + column, MODELLED.index(name)]
             assert (found["reason_seen"] - middle) / spread == pytest.approx(value, abs=1e-2)
-    assert memories == {0, 1}
+    assert {memory for _, memory in told} == {0, 1} and len({name for name, _ in told}) > 2
 
 
 def test_a_video_without_a_row_has_an_empty_table(scored, tmp_path):

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference import context_of
 from synthetic import walking
 
 from vidrnn.features import CHANNELS, ROWS
 from vidrnn.model import VideoRNN, place_of
-from vidrnn.surprise import QUANTITIES, Observer, questions
+from vidrnn.surprise import FARTHEST, Observer, both_sides, questions
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, Standard
 
 torch.set_num_threads(1)
@@ -44,8 +44,8 @@ def literal(net, cells, times, average_seconds):
     """One step after the other, by definition, as if the footage had no gap."""
     place = place_of(ROWS, COLUMNS, 0, 1)
     prior = [part[:, 0, 0] for part in net.predict(torch.zeros(len(place), 1, 5), place)]
-    state, told, maps, level = net.initial_state(len(place)), {}, [], None
-    residuals = []
+    state, told, maps, residuals = net.initial_state(len(place)), {}, [], []
+    level = np.zeros((len(questions(2)), ROWS, COLUMNS))
     for t, row in enumerate(cells):
         z = np.clip((row - STANDARD.mean[:, None, None]) / STANDARD.sd[:, None, None], -6, 12)
         seen = z.reshape(len(MODELLED), -1).T  # (N, C)
@@ -56,27 +56,27 @@ def literal(net, cells, times, average_seconds):
         mean, scale = net.predict(memory, place)
         for k, horizon in enumerate(HORIZONS):
             told[k, t + horizon] = mean[:, 0, k], scale[:, 0, k]
+        active = row[MODELLED.index("person_foreground")] > ACTIVE_SHARE  # (rows, columns)
+        kept = 0.0 if t == 0 else np.exp(-(times[t] - times[t - 1]) / average_seconds)
         now = np.zeros((len(questions(2)), ROWS, COLUMNS))
-        for q, (quantity, m) in enumerate(questions(2)):
-            for n in range(ROWS * COLUMNS):
-                if row.reshape(len(MODELLED), -1)[MODELLED.index("person_foreground"), n] <= ACTIVE_SHARE:
-                    continue
-                channels, both_sides = QUANTITIES[quantity]
-                for name in channels:
-                    value = residual[m, n, MODELLED.index(name)]
-                    now[q, n // COLUMNS, n % COLUMNS] += abs(value) if both_sides else max(value, 0)
-        kept = 0.0 if level is None else np.exp(-(times[t] - times[t - 1]) / average_seconds)
-        level = now if level is None else kept * level + (1 - kept) * now
-        maps.append(level)
+        for q, (name, m) in enumerate(questions(2)):
+            for r, c in np.ndindex(ROWS, COLUMNS):
+                stray = min(max(residual[m, r * COLUMNS + c, MODELLED.index(name)], -10), 10) if active[r, c] else 0
+                level[q, r, c] = kept * level[q, r, c] + (1 - kept) * stray
+                if active[r, c]:
+                    both = name.endswith(("velocity_x", "velocity_y"))
+                    now[q, r, c] = abs(level[q, r, c]) if both else max(level[q, r, c], 0)
+        maps.append(now)
     return np.stack(maps), np.stack(residuals)
 
 
 @pytest.mark.parametrize("cell", ["gru", "article"])
 def test_an_observer_is_its_literal_twin(cell):
     net, times = network(cell), np.arange(ROWS_OF_TIME) / 10
-    found = push(observer(net), CELLS, times, [ROWS_OF_TIME])
-    maps, residual = literal(net, CELLS, times, 0.4)
-    assert maps.max() > 1
+    cells = CELLS * 3  # so much that the farthest is reached
+    found = push(observer(net), cells, times, [ROWS_OF_TIME])
+    maps, residual = literal(net, cells, times, 0.4)
+    assert 1 < maps.max() <= FARTHEST < residual.max()
     np.testing.assert_allclose(found["maps"], maps, atol=1e-4)
     np.testing.assert_allclose(found["residual"], residual, atol=1e-4)
 
@@ -88,6 +88,7 @@ def chunkings(total):
 
 
 @given(chunkings(ROWS_OF_TIME), st.lists(st.sampled_from([0.1, 0.1, 0.3, 1.5]), min_size=24, max_size=24))
+@example([1] * ROWS_OF_TIME, [0.1] * ROWS_OF_TIME)
 @settings(max_examples=25, deadline=None)
 def test_any_chunking_gives_the_same(chunks, steps):
     times = np.cumsum(steps)
@@ -142,17 +143,53 @@ def test_the_caller_keeps_its_features():
     np.testing.assert_array_equal(cells, CELLS)
 
 
-def test_a_cell_in_which_nothing_was_ever_active_is_0():
+def test_a_cell_in_which_nothing_is_active_is_0():
     found = push(observer(), CELLS, np.arange(ROWS_OF_TIME) / 10, [ROWS_OF_TIME])
     active = CELLS[:, MODELLED.index("person_foreground")] > ACTIVE_SHARE
-    never = ~np.maximum.accumulate(active)
-    assert never.any() and not found["maps"].transpose(0, 2, 3, 1)[never].any()
+    assert (active[:-1] & ~active[1:]).any()  # something leaves, too
+    assert not found["maps"].transpose(0, 2, 3, 1)[~active].any()
     assert found["maps"].transpose(0, 2, 3, 1)[active].sum(-1).min() > 0
 
 
-def test_questions_are_every_quantity_at_every_length_of_memory():
+def strays(pattern):
+    """Features whose every channel lies so many of the prior's scales from its mean, a value of `pattern` a row."""
+    told = push(observer(), CELLS[:1], np.zeros(1), [1])
+    mean, scale = (told[name][0, 0].T.reshape(len(MODELLED), ROWS, COLUMNS) for name in ("mean", "scale"))
+    z = mean + np.asarray(pattern, np.float32)[:, None, None, None] * scale
+    cells = STANDARD.mean[:, None, None] + STANDARD.sd[:, None, None] * z
+    cells[:, MODELLED.index("person_foreground")] = 0.3  # active
+    return cells
+
+
+def of_the_prior(cells):
+    """(n, C) of the maps, in one cell."""
+    maps = push(observer(), cells, np.arange(len(cells)) / 10, [len(cells)])["maps"]
+    return maps[:, : len(MODELLED), 7, 1]
+
+
+def test_what_trembles_averages_out_and_what_stays_does_not():
+    others = [k for k, name in enumerate(MODELLED) if name != "person_foreground"]
+    steady, trembling = (of_the_prior(strays(pattern))[-1, others] for pattern in ([2] * 40, [2, -2] * 20))
+    np.testing.assert_allclose(steady, 2, atol=0.02)
+    assert trembling.max() < 0.5
+    usual = of_the_prior(strays([0] * 40))[-1, others]
+    assert usual.max() < 0.01
+
+
+def test_less_than_expected_surprises_where_it_may():
+    two_sided = both_sides(MODELLED)
+    below = of_the_prior(strays([-2] * 40))[-1]
+    others = np.array([name != "person_foreground" for name in MODELLED])
+    assert sorted(np.array(MODELLED)[two_sided]) == [
+        f"{window}_velocity_{axis}" for window in ("part", "person") for axis in "xy"
+    ]
+    np.testing.assert_allclose(below[two_sided], 2, atol=0.02)
+    assert not below[~two_sided & others].any()
+    assert both_sides(("value 0", "value 1")).all()  # of a sequence nobody knows which way is harmless
+
+
+def test_questions_are_every_channel_at_every_length_of_memory():
     asked = questions(2)
-    assert len(asked) == len(set(asked)) == 3 * len(QUANTITIES)
-    assert asked[: len(QUANTITIES)] == [(quantity, 0) for quantity in QUANTITIES]
-    channels = [name for names, _ in QUANTITIES.values() for name in names]
-    assert sorted(channels) == sorted(MODELLED)
+    assert len(asked) == len(set(asked)) == 3 * len(MODELLED)
+    assert asked[: len(MODELLED)] == [(channel, 0) for channel in MODELLED]
+    assert questions(1, ("value 0",)) == [("value 0", 0), ("value 0", 1)]

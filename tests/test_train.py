@@ -5,7 +5,7 @@ import pytest
 import torch
 from synthetic import Footage, files_of, small_params, walking
 
-from vidrnn.calibration import HeldOut, Tail, seconds_of
+from vidrnn.calibration import HeldOut, Questions, Tail, seconds_of, widths
 from vidrnn.cards import camera_dir, load_card
 from vidrnn.checkpoint import load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
@@ -174,14 +174,17 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
     model = load_camera_model(out / "gate")
     blocks = training_blocks(footage.features, footage.training, "gate", small_params())[:3]
     calibration, heldout = calibrate(model, blocks[:2], blocks[2:], 2.0)
-    series, total, count = [], 0.0, 0
-    for block in blocks[:2]:
+    series, measured, total, count = [], [], 0.0, 0
+    for block in blocks:
         times, valid = block_times(block)
         ((_, stretch), *more) = observe(model, CellReader(), block.path, times, block.start, block.stop)
         stretches = [stretch, *(part for _, part in more)]
         maps = np.concatenate([part.maps for part in stretches])
-        raw = calibration.questions.score_frames(calibration.questions.score(maps))
+        raw = calibration.questions.score(maps).max((1, 2))
         times, valid = times[block.start : block.stop], valid[block.start : block.stop]
+        measured.append(maps[valid])
+        if block is blocks[2]:  # was fitted: it tells how far questions stray, but of no rate and no likelihood
+            continue
         series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
         cells = CellReader().rows(block.path, block.start, block.stop)
         residual, scale = (
@@ -191,6 +194,9 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
             errors = np.clip(residual[t, :, n].astype(float), -10, 10)
             total += (0.5 * errors**2 + np.log(scale[t, :, n]) + np.log(model.standard.sd)).mean()
             count += 1
+    asked = Questions.measure(widths(measured), measured)
+    for name, values in vars(asked).items():
+        np.testing.assert_allclose(getattr(calibration.questions, name), values, atol=1.1e-4)
     assert calibration.tail == Tail.measure(series, 2.0)
     assert heldout["nll"] == pytest.approx(total / count, abs=1e-4)
     for k, block in enumerate(heldout["blocks"]):
