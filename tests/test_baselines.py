@@ -168,7 +168,8 @@ def test_baselines_are_scored_across_row_groups_and_measured_like_the_network(tr
     times = np.arange(70) / 10
     whole = averaged(whole, times, 0.4)
     np.testing.assert_array_equal(cells, whole.astype(np.float16))
-    np.testing.assert_array_equal(table["score"].to_numpy(), causal_average(whole.max((1, 2)), times, 0.25))
+    smooth = causal_average(whole.max((1, 2)), times, params.score.smoothing_seconds)
+    np.testing.assert_array_equal(table["score"].to_numpy(), smooth)
 
     facts = {"num_frames": 70, "width": 64, "height": 48, "status": "ok", "scored": True}
     keys = [(row["camera_id"], row["video_id"]) for row in footage.index.to_pylist()]

@@ -128,7 +128,7 @@ def test_the_reason_is_the_question_of_the_highest_rarity_in_the_highest_cell(sc
             spread = (found["reason_expected_high"] - found["reason_expected_low"]) / 4
             value = stretch.residual[t, memory, row * COLUMNS + column, MODELLED.index(name)]
             assert (found["reason_seen"] - middle) / spread == pytest.approx(value, abs=1e-2)
-    assert {memory for _, memory in told} == {0, 1} and len({name for name, _ in told}) > 2
+    assert {memory for _, memory in told} == {0, 1} and len({name for name, _ in told}) > 1
 
 
 def test_a_video_without_a_row_has_an_empty_table(scored, tmp_path):
