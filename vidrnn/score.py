@@ -71,11 +71,17 @@ def load_camera_model(directory: Path) -> CameraModel:
     layout = Layout(tuple(card["channels"]), use.pop("rows"), use.pop("columns"))
     if (layout.rows, layout.columns) != ALONE and layout.channels != MODELLED:
         raise CheckpointError(f"{directory}: learned other features than these; train anew with `dvc repro`")
+    try:
+        calibration = Calibration.from_json(card["calibration"])
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"{directory}: its scores were measured in another way; train anew with `dvc repro`"
+        ) from None
     return CameraModel(
         net=net,
         standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
         layout=layout,
-        calibration=Calibration.from_json(card["calibration"]),
+        calibration=calibration,
         version=card["version"],
         **use,
     )
