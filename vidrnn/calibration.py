@@ -70,15 +70,11 @@ class Questions:
     @classmethod
     def measure(cls, width: Array, stretches: Iterable[Array]) -> "Questions":
         """From `widths` and the same stretches."""
-        highest = np.concatenate([(maps / width).max((2, 3)) for maps in stretches]).astype(np.float64)  # (frames, Q)
-        base = np.quantile(highest, _HIGH_QUANTILE, axis=0) if len(highest) else np.zeros(len(width))
-        above = np.maximum(highest - base, 0)
-        excess = above.sum(0) / np.maximum((above > 0).sum(0), 1)
-        return cls(
-            width,
-            np.round(np.maximum(base, _LEAST_BASE), _DIGITS).astype(np.float32),
-            np.round(np.maximum(excess, _LEAST_EXCESS), _DIGITS).astype(np.float32),
-        )
+        highest = np.concatenate([(maps / width).max((2, 3)) for maps in stretches])  # (frames, Q)
+        # One question after the other: of a sequence of thousands of values, the float64 of all would fill the memory.
+        tails = np.array([_tail_of(values.astype(np.float64)) for values in highest.T])
+        base, excess = np.maximum(tails, (_LEAST_BASE, _LEAST_EXCESS)).round(_DIGITS).astype(np.float32).T
+        return cls(width, base, excess)
 
     def rarities(self, maps: Array) -> Array:
         """(n, Q, rows, columns) surprises in nats: −ln of the share of ordinary frames whose highest cell shows more.
@@ -104,6 +100,15 @@ class Questions:
     def leading(self, surprises: Array, row: int, column: int) -> int:
         """Which question is the rarest at a cell; (Q,) surprises of it."""
         return int(self._rarities(surprises / self.width[:, row, column], self.base, self.excess).argmax())
+
+
+def _tail_of(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """A high quantile of (frames,) values, and by how much those above it exceed it on average."""
+    if not len(values):
+        return 0.0, 0.0
+    base = float(np.quantile(values, _HIGH_QUANTILE))
+    above = values[values > base]
+    return base, float(above.mean()) - base if len(above) else 0.0
 
 
 @dataclass(frozen=True)
