@@ -155,8 +155,8 @@ def test_a_model_of_other_features_is_one_sentence(tmp_path):
 def test_a_model_whose_scores_were_measured_in_another_way_is_one_sentence(tmp_path):
     save_camera_model(tmp_path)
     card = load_card(tmp_path)
-    for questions in ({"width": [1.0] * 8}, {**card["calibration"]["questions"], "spread": [1.0]}):
-        old = {**card, "calibration": {**card["calibration"], "questions": questions}}
+    for asked in ({"width": [1.0] * 8}, {**card["calibration"]["questions"], "spread": [1.0]}):
+        old = {**card, "calibration": {**card["calibration"], "questions": asked}}
         save_model(tmp_path, load_weights(tmp_path), {key: old[key] for key in old if key != "version"})
         with pytest.raises(CheckpointError, match="its scores were measured in another way; train anew"):
             load_camera_model(tmp_path)
