@@ -152,6 +152,7 @@ def test_a_model_of_other_features_is_one_sentence(tmp_path):
     with pytest.raises(CheckpointError, match="learned other features than these; train anew"):
         load_camera_model(tmp_path)
 
+
 def test_a_model_whose_scores_were_measured_in_another_way_is_one_sentence(tmp_path):
     save_camera_model(tmp_path)
     card = load_card(tmp_path)
