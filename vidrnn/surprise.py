@@ -20,14 +20,18 @@ from vidrnn.windows import MODELLED, Standard, active_cells
 Array = npt.NDArray[np.float32]
 
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
-# A direction can be as unusual to the left as to the right. Of speeds, sizes and edges, less than expected is what
-# every picture is full of: something that stops, is partly hidden, or leaves.
 _SIGNED = ("velocity_x", "velocity_y")
 
 
-def both_sides(channels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """(C,), of which channels less than expected surprises, too: directions, and all values of a sequence."""
-    return np.array([name.endswith(_SIGNED) or channels != MODELLED for name in channels])
+def both_sides(num_horizons: int, channels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """(M, C), of which questions less than expected surprises, too.
+
+    Of all that ask a memory: what a moment ago was bound to come and did not, as when somebody stops. Of a place, where
+    little is as usual as much (something leaves, is partly hidden, stands), only directions: to the left can be as
+    unusual as to the right; and all values of a sequence, of which nobody knows which way is harmless.
+    """
+    of_place = [name.endswith(_SIGNED) or channels != MODELLED for name in channels]
+    return np.array([of_place] + [[True] * len(channels)] * num_horizons)
 
 
 def questions(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> list[tuple[str, int]]:
@@ -77,7 +81,7 @@ class Observer:
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
         self._horizons, self._average_seconds = horizons, average_seconds
-        self._both_sides = both_sides(channels)[:, None]  # (C, 1)
+        self._both_sides = both_sides(len(horizons), channels)[..., None]  # (M, C, 1)
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
