@@ -4,11 +4,13 @@ A sequence of features that somebody else computed becomes a feature file, too, 
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ import pyarrow as pa
 from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.errors import DecodeError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watched
-from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, signature, working_picture
+from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, Luma, signature, working_picture
 from vidrnn.params import FeaturesParams
 from vidrnn.schema import SCHEMAS, cells_schema
 from vidrnn.sequences import codec_of, open_sequence
@@ -34,11 +36,13 @@ from vidrnn.storage import (
 )
 from vidrnn.timebase import RateSampler, TimeBase
 
+Item = TypeVar("Item")
 Writer = Callable[[pa.Table], None]
 Reader = VideoReader | PictureReader
 PARTS = ("cells", "regions", "shots")
 _FLUSH_ROWS = 64
-_DECODER_THREADS = 4  # they decode ahead while features are computed; on every machine the same
+_DECODER_THREADS = 4  # on every machine the same
+_AHEAD = 64  # frames that are decoded while features are computed; of each, only what is needed of it is kept
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,22 @@ class _Job:
     outs: dict[str, Path]
     params: FeaturesParams
     digest: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of a decoded frame.
+
+    Attributes:
+        frame_index, pts: of the frame.
+        signature: (8, 8) uint8.
+        picture: (height, width) uint8, the working picture where the frame is analysed, else None.
+    """
+
+    frame_index: int
+    pts: int
+    signature: Luma
+    picture: Luma | None
 
 
 def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root: Path) -> pa.Table:
@@ -178,12 +198,10 @@ def _writers(job: _Job, schema: pa.Schema, metadata: dict[str, str]) -> Iterator
 def _decode(job: _Job, reader: Reader, grid: Grid, writers: tuple[Writer, Writer, Writer]) -> dict[str, str]:
     """Write the rows of cells, regions and shots as they come; what decoding found out, for the metadata."""
     write_cells, write_regions, write_shots = writers
-    rotation, size = job.facts["rotation"], (job.facts["width"], job.facts["height"])
-    base = reader.time_base
-    sampler = RateSampler(base, job.params.rate_fraction)
+    size, base = (job.facts["width"], job.facts["height"]), reader.time_base
     extractor = FeatureExtractor(grid, base, job.params.warmup_seconds, job.params.background_seconds)
     rows: list[FeatureRow] = []
-    shots: list[tuple[int, int, npt.NDArray[np.uint8]]] = []
+    shots: list[_Seen] = []
     num_analysed = num_frames = start = last = previous = 0
 
     def write() -> None:
@@ -195,23 +213,44 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: tuple[Writer, Writer
             write_shots(_shots_table(shots))
             shots.clear()
 
-    for frame in watched(reader.frames()):
-        if num_frames == 0:
-            start = last = frame.pts
-        previous, last = last, frame.pts
-        num_frames += 1
-        shots.append((frame.frame_index, frame.pts, signature(frame.luma, rotation)))
-        if sampler.takes(frame.pts - start):
-            num_analysed += 1
-            picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
-            rows += extractor.push(frame.frame_index, frame.pts, picture)
-        if len(shots) >= _FLUSH_ROWS:
-            write()
+    # The thread ends before the reader is closed, whatever goes wrong.
+    with ThreadPoolExecutor(1) as thread:
+        for seen in watched(_ahead(thread, _look(job, reader, grid))):
+            if num_frames == 0:
+                start = last = seen.pts
+            previous, last = last, seen.pts
+            num_frames += 1
+            shots.append(seen)
+            if seen.picture is not None:
+                num_analysed += 1
+                rows += extractor.push(seen.frame_index, seen.pts, seen.picture)
+            if len(shots) >= _FLUSH_ROWS:
+                write()
     rows += extractor.flush()
     write()
     seconds = base.seconds(last - start + last - previous)  # the last frame lasts as long as the one before
     numbers = {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
     return numbers | _status(job.facts, reader, num_frames, seconds)
+
+
+def _look(job: _Job, reader: VideoReader, grid: Grid) -> Iterator[_Seen]:
+    """Every frame, as far as it is needed; a whole picture lives no longer than until the next one is decoded."""
+    rotation, sampler = job.facts["rotation"], RateSampler(reader.time_base, job.params.rate_fraction)
+    start = None
+    for frame in reader.frames():
+        start = frame.pts if start is None else start
+        picture = None
+        if sampler.takes(frame.pts - start):
+            picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
+        yield _Seen(frame.frame_index, frame.pts, signature(frame.luma, rotation), picture)
+
+
+def _ahead(thread: ThreadPoolExecutor, items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; a thread makes the next ones while their taker is busy. What it raises is raised here."""
+    coming = deque(thread.submit(next, items, None) for _ in range(_AHEAD))
+    while (item := coming.popleft().result()) is not None:
+        coming.append(thread.submit(next, items, None))
+        yield item
 
 
 def _status(facts: dict[str, Any], reader: Reader, num_frames: int, seconds: float) -> dict[str, str]:
@@ -280,12 +319,12 @@ def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table
     return pa.table(columns, schema=SCHEMAS["regions"])
 
 
-def _shots_table(shots: list[tuple[int, int, npt.NDArray[np.uint8]]]) -> pa.Table:
+def _shots_table(shots: list[_Seen]) -> pa.Table:
     return pa.table(
         {
-            "frame_index": [frame_index for frame_index, _, _ in shots],
-            "pts": [pts for _, pts, _ in shots],
-            "signature": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([s for _, _, s in shots])),
+            "frame_index": [seen.frame_index for seen in shots],
+            "pts": [seen.pts for seen in shots],
+            "signature": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([seen.signature for seen in shots])),
         },
         schema=SCHEMAS["shots"],
     )
