@@ -233,7 +233,7 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: tuple[Writer, Writer
     return numbers | _status(job.facts, reader, num_frames, seconds)
 
 
-def _look(job: _Job, reader: VideoReader, grid: Grid) -> Iterator[_Seen]:
+def _look(job: _Job, reader: Reader, grid: Grid) -> Iterator[_Seen]:
     """Every frame, as far as it is needed; a whole picture lives no longer than until the next one is decoded."""
     rotation, sampler = job.facts["rotation"], RateSampler(reader.time_base, job.params.rate_fraction)
     start = None

@@ -34,8 +34,8 @@ CHANNELS: tuple[str, ...] = (
 FOREGROUND_LEVELS = 18.0  # luma levels from the background beyond which a pixel is foreground
 _FOREGROUND_NOISE = 5.0  # or so many times the sensor noise, where that is more
 _MEDIAN_STEP = 8  # every so many pixels count where the exposure of a picture is measured
-_TILE, _TILE_SHARE = 8, 0.01  # of half-size pixels, in which and around which flow is found, if so much is in front
-_LEAST_SIDE = 24  # half-size pixels of a part in which flow is found
+_SEARCH_TILE, _REFINE_TILE = 8, 4  # half-size pixels; flow is found in tiles where something is in front, and around
+_TILE_SHARE = 0.01  # of a tile that has to be in front
 _MOST_PARTS = 0.8  # of the picture, beyond which flow is found in all of it
 _HALF = 2  # flow is found and gathered at half the working size
 MOVING_PIXELS = 0.3  # working pixels of flow between analysed frames below which nothing moves
@@ -145,12 +145,12 @@ def working_picture(luma: Luma, limited_range: bool, rotation: int, grid: Grid) 
     """A stored luma plane as a (grid.height, grid.width) uint8 picture, upright and of full range."""
     turned = rotation in (90, 270)
     size = (grid.height, grid.width) if turned else (grid.width, grid.height)
-    small = luma
-    while small.shape[0] >= 2 * size[1] and small.shape[1] >= 2 * size[0]:  # much faster than all at once
+    small: npt.NDArray[Any] = luma
+    while small.shape[0] >= _HALF * size[1] and small.shape[1] >= _HALF * size[0]:  # much faster than all at once
         small = _halved(small)
-    small = cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA))
     if limited_range:
-        small = cv2.LUT(small, _EXPAND)
+        small = np.asarray(cv2.LUT(small, _EXPAND))
     return np.ascontiguousarray(np.rot90(np.asarray(small, np.uint8), rotation // 90))
 
 
@@ -180,7 +180,7 @@ class FeatureExtractor:
         self._threshold = FOREGROUND_LEVELS
         self._before: tuple[int, _Front] | None = None
         self._last_pts: int | None = None
-        self._rough_flow, self._dense_flow = _rough_flow(), _dense_flow()
+        self._rough_flow, self._dense_flow, self._refinement = _rough_flow(), _dense_flow(), _refinement()
 
     def push(self, frame_index: int, pts: int, picture: Luma) -> Iterator[FeatureRow]:
         """Take the next analysed picture, (grid.height, grid.width) uint8; yield the rows that are ready."""
@@ -212,13 +212,13 @@ class FeatureExtractor:
         coarse = np.s_[::_MEDIAN_STEP, ::_MEDIAN_STEP]
         # The camera's own exposure is nobody's movement.
         exposure = float(np.median(picture[coarse] - self._background[coarse]))
-        background = cv2.add(self._background, exposure, dtype=cv2.CV_8U)
-        difference = cv2.absdiff(picture, background)
+        background = cv2.add(self._background, exposure, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # as documented
+        difference = np.asarray(cv2.absdiff(picture, background), np.uint8)
         blurred = cv2.GaussianBlur(difference, (5, 5), 0)
-        foreground = cv2.threshold(blurred, self._threshold, 1, cv2.THRESH_BINARY)[1]
+        foreground = np.asarray(cv2.threshold(blurred, self._threshold, 1, cv2.THRESH_BINARY)[1], np.uint8)
         half, share = _halved(picture), _share(foreground)
-        plain = _plain(cv2.subtract(half, _halved(background), dtype=cv2.CV_32F), share)
-        return _Front(picture, *(np.asarray(levels, np.uint8) for levels in (difference, foreground, half)), share, plain)
+        plain = _plain(half - _halved(background).astype(np.float32), share)
+        return _Front(picture, difference, foreground, np.asarray(half, np.uint8), share, plain)
 
     def _flow_into(self, pts: int, front: _Front) -> _Flow | None:
         """The flow from the picture before; None for the first and after a gap. Remembers the picture.
@@ -226,6 +226,7 @@ class FeatureExtractor:
         It is found from this picture back to the one before, so that it lies where things are now, and only around what
         is in front. A rough flow of what is in front starts the fine flow of the picture: alone, the one is unsteady
         where little stands out, and the other stays with the edges of a still background where something small is fast.
+        Smoothing takes most time, and is done close around what is in front now.
         """
         before, self._before = self._before, (pts, front)
         if before is None:
@@ -235,9 +236,12 @@ class FeatureExtractor:
             return None
         rough = self._rough_flow.calc(front.plain, before[1].plain, None)  # type: ignore[call-overload]  # as documented
         pixels = np.zeros_like(rough)
-        for part in _parts(np.maximum(front.share, before[1].share)):
+        for part in _parts(np.maximum(front.share, before[1].share), _SEARCH_TILE):
             now, then, start = (np.ascontiguousarray(whole[part]) for whole in (front.half, before[1].half, rough))
             pixels[part] = self._dense_flow.calc(now, then, start)
+        for part in _parts(front.share, _REFINE_TILE):
+            now, then, start = (np.ascontiguousarray(whole[part]) for whole in (front.half, before[1].half, pixels))
+            pixels[part] = self._refinement.calc(now, then, start)
         pixels *= -_HALF
         across, down = pixels[..., 0], pixels[..., 1]
         moving = front.share * (cv2.magnitude(across, down) > MOVING_PIXELS)
@@ -256,7 +260,9 @@ class FeatureExtractor:
         moving_speed = moving * speed
         columns = grid.columns * _SUB
         motion = _pool([front.share, moving, moving_speed, moving_x, moving_y, moving_speed * speed], columns)
-        luma, difference = (np.float32(levels) for levels in (front.half, _halved(front.difference * front.foreground)))
+        luma, difference = (
+            levels.astype(np.float32) for levels in (front.half, _halved(front.difference * front.foreground))
+        )
         plain = _pool([luma, velocity_x, velocity_y, difference], columns)
         plain[[0, 3]] /= 255
         shape = _orientations(front.half, front.share, columns)
@@ -277,18 +283,18 @@ class FeatureExtractor:
         self._last_pts = pts
 
 
-def _parts(share: Array) -> list[tuple[slice, slice]]:
-    """Boxes around all that is in front, with a margin; the whole picture where they cover most of it."""
+def _parts(share: Array, tile: int) -> list[tuple[slice, slice]]:
+    """Boxes of tiles around all that is in front, with a margin; the whole picture where they cover most of it."""
     height, width = share.shape
-    coarse = cv2.resize(share, (-(-width // _TILE), -(-height // _TILE)), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(share, (-(-width // tile), -(-height // tile)), interpolation=cv2.INTER_AREA)
     mask = cv2.dilate((coarse > _TILE_SHARE).astype(np.uint8), np.ones((3, 3), np.uint8))
     stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
-    parts = []
-    for left, top, across, down, _ in (stats * _TILE).tolist():
+    parts, least = [], 3 * tile
+    for left, top, across, down, _ in (stats * tile).tolist():
         # A part at the edge may be narrower than the smallest picture that the flow takes.
-        y = max(0, min(top, height - _LEAST_SIDE))
-        x = max(0, min(left, width - _LEAST_SIDE))
-        parts.append((slice(y, max(top + down, y + _LEAST_SIDE)), slice(x, max(left + across, x + _LEAST_SIDE))))
+        y = max(0, min(top, height - least))
+        x = max(0, min(left, width - least))
+        parts.append((slice(y, max(top + down, y + least)), slice(x, max(left + across, x + least))))
     area = sum((min(y.stop, height) - y.start) * (min(x.stop, width) - x.start) for y, x in parts)
     return parts if area < _MOST_PARTS * height * width else [(slice(height), slice(width))]
 
@@ -296,21 +302,29 @@ def _parts(share: Array) -> list[tuple[slice, slice]]:
 def _rough_flow() -> cv2.DISOpticalFlow:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)  # of pictures that are halved already
+    flow.setGradientDescentIterations(6)
     return flow
 
 
 def _dense_flow() -> cv2.DISOpticalFlow:
-    """Between OpenCV's presets fast and medium, on pictures of half the size, where people's limbs still show.
+    """The search of OpenCV's preset medium, on pictures of half the size, where people's limbs still show.
 
-    A compromise of time and quality; docs/benchmarks.md has the figures of both.
+    The rough flow stands in for the coarser scales. docs/benchmarks.md has figures of time and quality.
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)
+    flow.setCoarsestScale(0)
     flow.setPatchSize(8)
     flow.setPatchStride(5)
-    flow.setGradientDescentIterations(12)
-    flow.setVariationalRefinementIterations(5)
+    flow.setGradientDescentIterations(6)
+    flow.setVariationalRefinementIterations(0)
     return flow
+
+
+def _refinement() -> cv2.VariationalRefinement:
+    refinement = cv2.VariationalRefinement.create()
+    refinement.setFixedPointIterations(5)
+    return refinement
 
 
 def _halved(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -326,7 +340,7 @@ def _share(mask: Luma) -> Array:
 def _plain(departure: Array, share: Array) -> Luma:
     """What departs from the background before a grey of 128, softly cut out; levels beyond ±127 are clipped."""
     mask = cv2.GaussianBlur(cv2.dilate(share, np.ones((3, 3), np.uint8)), (3, 3), 0)
-    return np.asarray(cv2.add(departure * mask, 128, dtype=cv2.CV_8U), np.uint8)
+    return np.asarray(np.clip(departure * mask + 128, 0, 255), np.uint8)
 
 
 def _noise(pictures: Luma) -> float:
@@ -376,7 +390,8 @@ def _orientations(half: Luma, share: Array, columns: int) -> Array:
     place = np.flatnonzero(share)
     if not len(place):
         return np.zeros((_ORIENTATIONS, rows, columns), np.float32)
-    magnitude, angle = cv2.cartToPolar(*(np.float32(slope.ravel()[place]) for slope in (across, down)))
+    slope_x, slope_y = (slope.ravel()[place].astype(np.float32) for slope in (across, down))
+    magnitude, angle = cv2.cartToPolar(slope_x, slope_y)
     bins = (angle.ravel() * np.float32(_ORIENTATIONS / np.pi)).astype(np.int64) % _ORIENTATIONS
     y, x = np.divmod(place, size[0])
     square = (bins * rows + y // side) * columns + x // side
@@ -387,8 +402,8 @@ def _orientations(half: Luma, share: Array, columns: int) -> Array:
 def _regions(foreground: Luma, moving: Array, moving_x: Array, moving_y: Array) -> Regions:
     """Connected parts of the foreground (height, width) that move; the rest is (height / 2, width / 2)."""
     height, width = foreground.shape
-    mask = (moving > 0).view(np.uint8).repeat(_HALF, axis=0).repeat(_HALF, axis=1) * foreground
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    moves = cv2.resize((moving > 0).view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    mask = cv2.morphologyEx(moves * foreground, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     left, top, across, down = cv2.boundingRect(mask)  # everything that moves; empty where nothing does
     part = np.s_[top : top + max(1, down), left : left + max(1, across)]
     # The fastest of OpenCV's algorithms by far, where statistics are wanted.
@@ -399,12 +414,11 @@ def _regions(foreground: Luma, moving: Array, moving_x: Array, moving_y: Array) 
     x0, y0 = x0 + left, y0 + top
     boxes = np.stack([x0 / width, y0 / height, (x0 + box_width) / width, (y0 + box_height) / height], axis=1)
     # Velocities are gathered where a half-size pixel lies, so the part must begin on one.
-    region = labels[top % _HALF :: _HALF, left % _HALF :: _HALF].ravel()
-    places = np.s_[(top + top % _HALF) // _HALF :, (left + left % _HALF) // _HALF :]
-    here = (slice(0, len(labels[top % _HALF :: _HALF])), slice(0, labels[:, left % _HALF :: _HALF].shape[1]))
-    weights, sum_x, sum_y = (
-        np.bincount(region, values[places][here].ravel(), count) for values in (moving, moving_x, moving_y)
-    )
+    region = labels[top % _HALF :: _HALF, left % _HALF :: _HALF]
+    y, x = np.nonzero(region)
+    label = region[y, x]
+    y, x = y + (top + top % _HALF) // _HALF, x + (left + left % _HALF) // _HALF
+    weights, sum_x, sum_y = (np.bincount(label, values[y, x], count) for values in (moving, moving_x, moving_y))
     share = np.maximum(weights[large], 1e-6)
     velocities = np.stack([sum_x[large] / share, sum_y[large] / share], axis=1).astype(np.float32)
     return Regions(boxes, area / (height * width), velocities)
