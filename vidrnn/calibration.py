@@ -155,14 +155,25 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the card of a model."""
-        measured = {name: values.astype(float).round(_DIGITS).tolist() for name, values in vars(self.questions).items()}
-        return {"questions": measured, "tail": asdict(self.tail)}
+        asked = self.questions
+        measured = {name: getattr(asked, name).astype(float).round(_DIGITS).tolist() for name in ("base", "excess")}
+        return {"questions": {"width": [_told(width) for width in asked.width], **measured}, "tail": asdict(self.tail)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Calibration":
         """What `to_json` gave."""
-        questions = {name: np.asarray(values, np.float32) for name, values in value["questions"].items()}
-        return cls(Questions(**questions), Tail(**value["tail"]))
+        questions = {**value["questions"], "width": [_read(text) for text in value["questions"]["width"]]}
+        arrays = {name: np.asarray(values, np.float32) for name, values in questions.items()}
+        return cls(Questions(**arrays), Tail(**value["tail"]))
+
+
+def _told(width: Array) -> str:
+    """(rows, columns) as a line of a card, which would have a line a number otherwise: rows end in a semicolon."""
+    return "; ".join(" ".join(f"{value:.{_DIGITS}f}" for value in row) for row in width.tolist())
+
+
+def _read(text: str) -> list[list[float]]:
+    return [[float(value) for value in row.split()] for row in text.split(";")]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from vidrnn.storage import write_table
 from vidrnn.surprise import Observer, Surprise
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
 
-_HIGHEST = np.finfo(np.float16).max
 _CHUNK = 16  # rows at a time: few enough for the processor's cache
 Array = npt.NDArray[np.float32]
 
@@ -73,7 +72,7 @@ def load_camera_model(directory: Path) -> CameraModel:
         raise CheckpointError(f"{directory}: learned other features than these; train anew with `dvc repro`")
     try:
         calibration = Calibration.from_json(card["calibration"])
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{directory}: its scores were measured in another way; train anew with `dvc repro`"
         ) from None
@@ -138,7 +137,7 @@ def score_video(
             top = int(score.argmax())
             row, column = divmod(top, layout.columns)
             at = first + t
-            cells[at] = np.minimum(score, _HIGHEST)
+            cells[at] = score
             if grid:
                 boxes[at] = grid.box(top, moving[at])
             reasons.append(_reason(model, stretch, t, row, column))
