@@ -19,6 +19,7 @@ from vidrnn.features import (
     FeatureExtractor,
     FeatureRow,
     Grid,
+    _length,
     _parts,
     signature,
     working_picture,
@@ -377,3 +378,15 @@ def test_a_crowd_has_its_flow_in_all_of_the_picture_and_a_walker_around_it(tile:
     ((y, x),) = _parts(share, tile)
     assert y.start <= 40 - tile and y.stop >= 60 + tile and x.start <= 30 - tile and x.stop >= 38 + tile
     assert (y.stop - y.start) * (x.stop - x.start) < 0.1 * share.size
+
+
+def test_a_length_does_not_depend_on_where_in_memory_its_vectors_lie():
+    vectors = np.random.default_rng(0).normal(size=(2, 4000)).astype(np.float32)
+    expected = np.hypot(*vectors.astype(float))
+    found = set()
+    for offset in range(16):
+        x, y = (np.empty(4016, np.float32)[offset : offset + 4000] for _ in range(2))
+        x[:], y[:] = vectors
+        found.add(_length(x, y).tobytes())
+        np.testing.assert_allclose(_length(x, y), expected, rtol=1e-6)
+    assert len(found) == 1

@@ -244,7 +244,7 @@ class FeatureExtractor:
             pixels[part] = self._refinement.calc(now, then, start)
         pixels *= -_HALF
         across, down = pixels[..., 0], pixels[..., 1]
-        moving = front.share * (cv2.magnitude(across, down) > MOVING_PIXELS)
+        moving = front.share * (_length(across, down) > MOVING_PIXELS)
         per_second = np.float32(1 / (self._grid.height * seconds))
         return _Flow(moving, across * (per_second * np.float32(self._grid.stretch)), down * per_second)
 
@@ -256,7 +256,7 @@ class FeatureExtractor:
             flow = _Flow(still, still, still)
         moving, velocity_x, velocity_y = flow.moving, flow.velocity_x, flow.velocity_y
         moving_x, moving_y = velocity_x * moving, velocity_y * moving
-        speed = cv2.magnitude(velocity_x, velocity_y)
+        speed = _length(velocity_x, velocity_y)
         moving_speed = moving * speed
         columns = grid.columns * _SUB
         motion = _pool([front.share, moving, moving_speed, moving_x, moving_y, moving_speed * speed], columns)
@@ -335,6 +335,11 @@ def _halved(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _share(mask: Luma) -> Array:
     """Of each place of four pixels, how much of it is 1 in a mask of 0 and 1."""
     return np.asarray(_halved(mask * 4) * np.float32(0.25), np.float32)  # times four, no mean is rounded
+
+
+def _length(x: Array, y: Array) -> Array:
+    """Of vectors. OpenCV's own `magnitude` rounds by where in memory an array lies, so that runs would differ."""
+    return np.sqrt(x * x + y * y)
 
 
 def _plain(departure: Array, share: Array) -> Luma:
