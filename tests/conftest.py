@@ -135,6 +135,8 @@ def fill(root: Path, version: str) -> None:
             for index in range(5)
         ]
         write(video_path(data / "tables/frames", *key.values()), "frames", frames)
+        for name in ("detections", "tracks"):
+            write(video_path(data / "tables" / name, *key.values()), name, [blank(name, **key, track_id=4)])
         event = blank("events", **key, recorded_at=recorded_at, model_version=version, track_ids=[4, 2])
         events = [{**event, "event_id": f"{video_id}{pts}", "onset_pts": pts} for pts in (90, 20)]
         if video_id != "gate/a.mp4":  # nothing happened

@@ -60,7 +60,7 @@ def write_cells(path, cells, times=None, warmup=0, digest="made"):
 
 
 def write_regions(path, rows):
-    """Moving regions: (frame_index, x0, y0, x1, y1) in displayed pixels."""
+    """Moving regions: (frame_index, x0, y0, x1, y1) in displayed pixels, of no velocity."""
     columns = {name: [row[k] for row in rows] for k, name in enumerate(("frame_index", "x0", "y0", "x1", "y1"))}
     zeros = [0.0] * len(rows)
     columns |= {"pts": [row[0] * 100 for row in rows], "area": zeros, "velocity_x": zeros, "velocity_y": zeros}

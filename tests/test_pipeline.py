@@ -27,11 +27,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("cli", "cli"),
     ("stages", "stages.*"),
-    ("work", "report results tables evaluate gate train rescore score ray_fit fit extract index demo fan_out"),
+    (
+        "work",
+        "report results tables object_tables evaluate gate train rescore score ray_fit fit extract index demo fan_out",
+    ),
     (
         "domain",
-        "metrics labels events objects calibration surprise checkpoint losses model cells windows features sequences "
-        "decode encode demo_plan demo_scene easel figures",
+        "metrics labels events tracks objects calibration surprise checkpoint losses model cells windows features "
+        "sequences decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "cards storage"),
     ("words", "params schema timebase errors"),

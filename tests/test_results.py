@@ -39,7 +39,8 @@ def test_every_table_keeps_its_types(template: Path, name: str, rev: str | None)
     frame = results.load(name, rev=rev, repo=template)
     assert list(frame.columns) == SCHEMAS[name].names
     assert [dtype.pyarrow_dtype for dtype in frame.dtypes] == SCHEMAS[name].types
-    assert len(frame) == {"videos": 3, "frames": 15, "events": 4, "promotions": 1, "metrics": 2}[name]
+    counts = {"videos": 3, "frames": 15, "events": 4, "detections": 3, "tracks": 3, "promotions": 1, "metrics": 2}
+    assert len(frame) == counts[name]
 
 
 def test_revisions_differ(template: Path) -> None:
@@ -121,7 +122,7 @@ def test_from_any_folder_inside(template: Path, monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"name": "event"}, "no table is called 'event'; there are videos, frames, events, promotions, metrics"),
+        ({"name": "event"}, "no table is called 'event'; there are videos, frames, events, detections, .*"),
         ({"name": "index"}, "no table is called 'index'"),
         ({"name": "events", "columns": ["kind", "when"]}, "events has no column 'when'; it has camera_id, video_id,"),
         ({"name": "frames", "camera": "gat"}, "no camera is called 'gat' in videos; there are 'gate', 'north yard'"),

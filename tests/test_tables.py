@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthetic import save_camera_model
+from synthetic import save_camera_model, write_regions
 
 from vidrnn.cards import camera_dir
 from vidrnn.decode import VideoReader, open_video
@@ -116,6 +116,9 @@ class Scored:
         path = video_path(self.root / "scores", key["camera_id"], key["video_id"])
         made_from = digest([key["sha256"], self.version, np.asarray(scores).tolist()])
         write_table(path, pa.table(columns, schema=schema), schema, {"digest": made_from})
+        # Something goes right by a pixel a row: it touches the boxes of events from the rows 9 to 24.
+        moving = [(int(row) * STEP, row - 5, 11, row + 5, 26) for row in rows]
+        write_regions(video_path(self.root / "features/regions", key["camera_id"], key["video_id"]), moving)
         self.scores[key["video_id"]] = pa.table(columns, schema=schema).drop_columns(["cells"]).to_pylist()
 
     def make(self, alarms=ALARMS):
@@ -222,7 +225,11 @@ def test_events_are_exact_and_exclude_their_end(made, video_id):
         assert [event[name] for name in ("x0", "y0", "x1", "y1")] == [peak, peak + 1, peak + 2, peak + 3]
         quantity, sentence = explain(top["reason_quantity"], 0, -0.1, 0.2, 0.9)
         assert (event["reason_quantity"], event["reason"]) == (quantity, sentence)
-        assert event["kind"] == "unusual" and event["track_ids"] == [] and event["model_version"] == made.version
+        assert (
+            event["kind"] == "unusual"
+            and event["track_ids"] == [0] * (9 <= peak <= 24)
+            and event["model_version"] == made.version
+        )
         began = row["recorded_at"]
         assert event["recorded_at"] == (began and began + timedelta(seconds=onset["time_seconds"]))
 
@@ -289,7 +296,7 @@ def test_only_what_changed_is_made(made, tmp_path, capfd):
 
     video_path(scored.root / "scores", "gate", "gate/busy.mp4").unlink()
     scored.skipped["gate/busy.mp4"] = "not scored: gone"
-    assert make(rare)[0] == "tables: 0 videos made, 4 kept, 3 files removed"
+    assert make(rare)[0] == "tables: 0 videos made, 4 kept, 5 files removed"
     assert not scored.pictures()
 
 
@@ -350,3 +357,19 @@ def test_every_channel_has_words_without_a_sign(channel, memory_steps):
     for _, sentence in told:
         assert sentence.endswith(f" {BEFORE if memory_steps else HERE}")
         assert "-" not in sentence.replace("person-sized", "") and "_" not in sentence
+
+
+def test_what_moves_is_detections_and_a_track(made):
+    for video_id, scores in made.scores.items():
+        detections, (track,) = made.read("detections", video_id), made.read("tracks", video_id)
+        assert [d["frame_index"] for d in detections] == [score["frame_index"] for score in scores]
+        for row, (detection, score) in enumerate(zip(detections, scores, strict=True)):
+            assert (detection["pts"], detection["time_seconds"]) == (score["pts"], score["time_seconds"])
+            assert [detection[name] for name in ("x0", "y0", "x1", "y1")] == [row - 5, 11, row + 5, 26]
+            assert detection["track_id"] == track["track_id"] == 0 and 0.5 < detection["objectness"] < 1
+            assert detection["score"] == 0  # as are all cells
+        assert (track["onset_pts"], track["onset_frame"], track["onset_seconds"]) == (scores[0]["pts"], 0, 0.0)
+        assert track["offset_frame"] == NUM_FRAMES and track["num_frames"] == len(scores) == len(track["path"])
+        assert track["offset_seconds"] == made.row(video_id)["duration_seconds"] and track["peak_score"] == 0
+        assert track["path"] == [[row, 18.5] for row in range(len(scores))]
+        assert track["mean_speed"] == pytest.approx(29 / 64 / scores[-1]["time_seconds"])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REPORT = Path("data/report/index.html")
 SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
 CELL_WIDTH = 40  # characters, by eye
+TABLES = "videos, frames, events, detections, tracks, promotions, metrics"
 
 commands = typer.Typer(
     help="Unlabelled video in, trusted tables out.",
@@ -102,7 +103,7 @@ def metrics(
 
 @commands.command()
 def table(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="videos, frames, events, promotions or metrics.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {TABLES}.")],
     rev: Rev = None,
     camera: Annotated[str | None, typer.Option(metavar="CAMERA", help="Only rows of this camera.")] = None,
     video: Annotated[str | None, typer.Option(metavar="VIDEO", help="Only rows of this video.")] = None,

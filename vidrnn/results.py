@@ -31,12 +31,14 @@ TABLES = {
     "videos": "data/tables/videos.parquet",
     "frames": "data/tables/frames",
     "events": "data/tables/events",
+    "detections": "data/tables/detections",
+    "tracks": "data/tables/tracks",
     "promotions": "data/promotions.parquet",
     "metrics": "data/metrics.parquet",
 }
 METRICS = "data/metrics"  # a JSON file a stage
 
-_ORDER = ("camera_id", "video_id", "frame_index", "onset_pts")
+_ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
 
 
 def load(
@@ -52,7 +54,7 @@ def load(
     """Load rows of a table, ordered by camera, video and time; every column keeps its Arrow type.
 
     Args:
-        name: `videos`, `frames`, `events`, `promotions` or `metrics`.
+        name: `videos`, `frames`, `events`, `detections`, `tracks`, `promotions` or `metrics`.
         rev: a Git revision, read from the DVC cache or a remote; None reads the workspace.
         camera: only rows of this `camera_id`.
         video: only rows of this `video_id`, the path relative to the footage folder.

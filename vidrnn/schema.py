@@ -125,6 +125,34 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("reason_seen", pa.float32()),
         ("model_version", pa.string(), False),
     ),
+    # A row an object in an analysed frame. `objectness` in [0, 1) is 0 where it is hidden and its place bridged;
+    # `score` is the highest of the cells that it covers.
+    "detections": _schema(
+        *_KEY,
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        ("time_seconds", pa.float64(), False),
+        ("track_id", pa.int64(), False),
+        *[(*c, False) for c in _BOX],
+        ("objectness", pa.float32(), False),
+        ("score", pa.float32(), False),
+    ),
+    # A row an object over time; its path has the centre of its box in each analysed frame, its mean speed is in picture
+    # heights per second.
+    "tracks": _schema(
+        *_KEY,
+        ("track_id", pa.int64(), False),
+        ("onset_pts", pa.int64(), False),
+        ("offset_pts", pa.int64(), False),
+        ("onset_seconds", pa.float64(), False),
+        ("offset_seconds", pa.float64(), False),
+        ("onset_frame", pa.int64(), False),
+        ("offset_frame", pa.int64(), False),
+        ("num_frames", pa.int64(), False),
+        ("path", pa.list_(pa.list_(pa.float32(), 2)), False),
+        ("mean_speed", pa.float32(), False),
+        ("peak_score", pa.float32(), False),
+    ),
     # A row a gate decision and measure.
     "promotions": _schema(
         ("camera_id", pa.string(), False),

@@ -1,4 +1,4 @@
-"""Scores to tables: `videos`, `frames`, `events`, and a picture of every event."""
+"""Scores to tables: `videos`, `frames`, `events`, `detections`, `tracks`, and a picture of every event."""
 
 import hashlib
 import json
@@ -19,6 +19,8 @@ from vidrnn.decode import open_video
 from vidrnn.errors import DecodeError
 from vidrnn.events import Span, find_spans
 from vidrnn.fan_out import fan_out_all
+from vidrnn.object_tables import Objects, find_objects
+from vidrnn.objects import BOX
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import (
@@ -36,15 +38,16 @@ from vidrnn.timebase import TimeBase
 
 PICTURE_WIDTH = 640  # pixels at most, of the picture of an event
 _JPEG_QUALITY = 88
+PARTS = ("frames", "events", "detections", "tracks")  # a folder of each, with a file a video
 
 
 @dataclass(frozen=True)
 class _Job:
     source: Path
     row: dict[str, Any]  # of the table `videos`
+    regions: Path
     scores: Path
-    frames: Path
-    events: Path
+    outs: dict[str, Path]  # by the names in PARTS
     pictures: Path
     card: dict[str, Any]
     alarms: AlarmsParams
@@ -68,7 +71,7 @@ def make_tables(
         index: its table `index`.
         features, models, scores: roots of earlier stages.
         alarms: the rate that sets the threshold, and which alarms are one event.
-        out: gets `videos.parquet`, and a file a video below `frames/` and `events/`.
+        out: gets `videos.parquet`, and a file a video below a folder for each of `PARTS`.
         media: gets a JPEG an event, named by its id.
     """
     decoded = {row["video_id"]: row for row in read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()}
@@ -78,7 +81,7 @@ def make_tables(
     ]
     write_table(out / "videos.parquet", pa.Table.from_pylist(rows, schema=SCHEMAS["videos"]), SCHEMAS["videos"])
 
-    common = stage_digest("tables", alarms.model_dump(), ["av", "numpy", "opencv-python-headless"])
+    common = stage_digest("tables", alarms.model_dump(), ["av", "numpy", "opencv-python-headless", "scipy"])
     cards = {camera_id: load_card(camera_dir(models, camera_id)) for camera_id in cameras_in(models)}
     jobs = []
     for row in rows:
@@ -87,31 +90,30 @@ def make_tables(
         if not path.is_file():
             continue
         made_from = digest([read_metadata(path)["digest"], json.loads(json.dumps(row, default=str)), common])
-        frames, events = (video_path(out / part, camera_id, video_id) for part in ("frames", "events"))
+        outs = {part: video_path(out / part, camera_id, video_id) for part in PARTS}
+        regions = video_path(features / "regions", camera_id, video_id)
         pictures = video_path(media, camera_id, video_id).parent
         card = cards[camera_id]
-        jobs.append(_Job(videos / video_id, row, path, frames, events, pictures, card, alarms, made_from))
+        jobs.append(_Job(videos / video_id, row, regions, path, outs, pictures, card, alarms, made_from))
     stale = [job for job in jobs if not _has_tables(job)]
     undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
     for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
         pass
-    removed = remove_orphans(
-        out, {out / "videos.parquet", *(path for job in jobs for path in (job.frames, job.events))}
-    )
+    removed = remove_orphans(out, {out / "videos.parquet", *(path for job in jobs for path in job.outs.values())})
     removed += remove_orphans(media, {path for job in jobs for path in _picture_paths(job)})
     media.mkdir(parents=True, exist_ok=True)
     print(f"tables: {len(stale)} videos made, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
 
 
 def _has_tables(job: _Job) -> bool:
-    return is_fresh(job.frames, job.digest) and is_fresh(job.events, job.digest)
+    return all(is_fresh(path, job.digest) for path in job.outs.values())
 
 
 def _picture_paths(job: _Job) -> list[Path]:
     """Of the events that the table tells."""
     if not job.row["width"]:  # of a sequence there is no picture
         return []
-    ids = pq.read_table(job.events, columns=["event_id"], partitioning=None)["event_id"].to_pylist()
+    ids = pq.read_table(job.outs["events"], columns=["event_id"], partitioning=None)["event_id"].to_pylist()
     return [job.pictures / f"{event_id}.jpg" for event_id in ids]
 
 
@@ -126,13 +128,13 @@ def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str
 
 
 def _make(job: _Job) -> None:
-    """Write what one video lacks: the frames, the events, and then the pictures of these."""
+    """Write what one video lacks: the tables, and then the pictures of the events."""
     if not _has_tables(job):
         _write_tables(job)
     if not job.row["width"]:
         return
-    peaks = read_table(job.events, SCHEMAS["events"], ["event_id", "peak_seconds"]).to_pylist()
-    frames = read_table(job.frames, SCHEMAS["frames"], ["time_seconds", "pts"])
+    peaks = read_table(job.outs["events"], SCHEMAS["events"], ["event_id", "peak_seconds"]).to_pylist()
+    frames = read_table(job.outs["frames"], SCHEMAS["frames"], ["time_seconds", "pts"])
     pts_at = dict(zip(frames["time_seconds"].to_pylist(), frames["pts"].to_pylist(), strict=True))
     _write_pictures(job, {pts_at[peak["peak_seconds"]]: peak["event_id"] for peak in peaks})
 
@@ -149,13 +151,25 @@ def _write_tables(job: _Job) -> None:
     frames = {**key, **columns, "recorded_at": recorded_at, "alarm": alarm}
     schema = SCHEMAS["frames"]
     metadata = {"digest": job.digest, "sha256": job.row["sha256"], "model_version": job.card["version"]}
-    write_table(job.frames, pa.table({name: frames[name] for name in schema.names}, schema=schema), schema, metadata)
+    write_table(
+        job.outs["frames"], pa.table({name: frames[name] for name in schema.names}, schema=schema), schema, metadata
+    )
 
     rows = table.drop_columns(["cells"]).to_pylist()
+    objects = find_objects(job.row, job.regions, table, _end(job, rows))
     spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
-    events = [_event(job, rows, span, tail) for span in spans]
-    schema = SCHEMAS["events"]
-    write_table(job.events, pa.Table.from_pylist(events, schema=schema), schema, metadata)
+    events = pa.Table.from_pylist([_event(job, rows, span, tail, objects) for span in spans], schema=SCHEMAS["events"])
+    for part, made in (("events", events), ("detections", objects.detections), ("tracks", objects.tracks)):
+        write_table(job.outs[part], made, SCHEMAS[part], metadata)
+
+
+def _end(job: _Job, rows: list[dict[str, Any]]) -> tuple[int, float, int]:
+    """Pts, seconds and frame where the footage ends: the last analysed frame lasts until then, at least one tick."""
+    if not rows:
+        return 0, 0.0, 0
+    pts, seconds = rows[-1]["pts"], job.row["duration_seconds"]
+    base = job.row["time_base_num"] / job.row["time_base_den"]
+    return max(pts + 1, rows[0]["pts"] + round(seconds / base)), seconds, job.row["num_frames"]
 
 
 def read_scores(path: Path) -> pa.Table:
@@ -164,14 +178,13 @@ def read_scores(path: Path) -> pa.Table:
     return read_table(path, scores_schema(rows, columns))
 
 
-def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail) -> dict[str, Any]:
+def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, objects: Objects) -> dict[str, Any]:
     first, top = rows[span.start], rows[span.peak]
     if span.stop < len(rows):
         offset = tuple(rows[span.stop][name] for name in ("pts", "time_seconds", "frame_index"))
-    else:  # the last analysed frame lasts until the footage ends, at least one tick
-        pts, seconds = rows[-1]["pts"], job.row["duration_seconds"]
-        base = job.row["time_base_num"] / job.row["time_base_den"]
-        offset = (max(pts + 1, rows[0]["pts"] + round(seconds / base)), seconds, job.row["num_frames"])
+    else:
+        offset = _end(job, rows)
+    box = tuple(top[name] for name in BOX)
     quantity, sentence = explain(
         top["reason_quantity"],
         top["reason_memory_steps"],
@@ -194,8 +207,8 @@ def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail) -> dic
         "peak_seconds": top["time_seconds"],
         "peak_score": top["score"],
         "rarity": tail.per_hour(top["score"]),
-        **{name: top[name] for name in ("x0", "y0", "x1", "y1")},
-        "track_ids": [],
+        **dict(zip(BOX, box, strict=True)),
+        "track_ids": [] if None in box else objects.touching(box, first["frame_index"], offset[2]),
         "reason": sentence,
         "reason_quantity": quantity,
         **{name: top[name] for name in ("reason_expected_low", "reason_expected_high", "reason_seen")},

@@ -1,4 +1,4 @@
-"""Stage `tables`: scores to the tables videos, frames and events; a picture of every event."""
+"""Stage `tables`: scores to the tables videos, frames, events, detections and tracks; a picture of every event."""
 
 from pathlib import Path
 

@@ -1,0 +1,122 @@
+"""Objects keep their identity: across gaps and crossings, in pieces, and as many as there may be."""
+
+import numpy as np
+import pytest
+
+from vidrnn.tracks import BRIDGED_SECONDS, Moving, follow, is_object, objectness
+
+SECONDS = 0.1  # between frames
+
+
+def moving(*boxes, velocities=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return Moving(boxes, np.zeros((len(boxes), 2)) if velocities is None else np.array(velocities, float))
+
+
+def walk(count, start, step, size=(10, 20)):
+    """Boxes of one thing that goes by `step` pixels a frame."""
+    low = np.array(start) + np.arange(count)[:, None] * np.array(step)
+    return np.concatenate([low, low + size], 1)
+
+
+def frames_of(*walks, hidden=()):
+    """What moves in each frame, with its true velocity; `hidden` are (walk, frame)."""
+    frames = []
+    for row in range(max(map(len, walks))):
+        shown = [k for k, boxes in enumerate(walks) if row < len(boxes) and (k, row) not in hidden]
+        steps = [(walks[k][1] - walks[k][0])[:2] / SECONDS for k in shown]
+        frames.append(moving(*(walks[k][row] for k in shown), velocities=np.reshape(steps, (-1, 2))))
+    return frames
+
+
+def tracks_of(frames):
+    times = np.arange(len(frames)) * SECONDS
+    return [track for track in follow(times, frames) if is_object(track, times)]
+
+
+def test_one_thing_is_one_track():
+    boxes = walk(20, (5, 30), (6, -1))
+    (track,) = tracks_of(frames_of(boxes))
+    assert np.array_equal(track.rows, np.arange(20)) and track.seen.all()
+    assert np.allclose(track.boxes, boxes)
+    assert 0.7 < objectness(track).min() < 1
+
+
+@pytest.mark.parametrize("gap", [1, 5, 9])
+def test_a_short_occlusion_is_bridged(gap):
+    boxes = walk(40, (5, 30), (6, -1))
+    hidden = {(0, row) for row in range(15, 15 + gap)}
+    (track,) = tracks_of(frames_of(boxes, hidden=hidden))
+    assert np.array_equal(track.rows, np.arange(40)) and np.allclose(track.boxes, boxes)
+    assert np.array_equal(np.flatnonzero(~track.seen), sorted(row for _, row in hidden))
+    assert np.array_equal(objectness(track) == 0, ~track.seen)
+
+
+def test_a_long_absence_is_two_tracks():
+    boxes = walk(60, (5, 60), (4, -1))
+    gap = round(BRIDGED_SECONDS / SECONDS) + 2
+    first, second = tracks_of(frames_of(boxes, hidden={(0, row) for row in range(20, 20 + gap)}))
+    assert first.rows[-1] == 19 and second.rows[0] == 20 + gap and first.seen.all() and second.seen.all()
+
+
+@pytest.mark.parametrize("slope", [-1, 0, 2])
+def test_those_that_cross_keep_apart(slope):
+    """They become one region where they overlap, and two again."""
+    left, right = walk(30, (0, 40), (2, 0)), walk(30, (60, 40 + 5 * slope), (-2, -slope / 3), (12, 22))
+    frames = []
+    for row, apart in enumerate(frames_of(left, right)):
+        a, b = left[row], right[row]
+        touch = (np.minimum(a[2:], b[2:]) >= np.maximum(a[:2], b[:2])).all()
+        both = [*np.minimum(a[:2], b[:2]), *np.maximum(a[2:], b[2:])]
+        frames.append(moving(both, velocities=[(0, 0)]) if touch else apart)
+    assert 3 < sum(len(frame.boxes) == 1 for frame in frames) < 8
+    tracks = tracks_of(frames)
+    assert len(tracks) == 2 and all(len(track.rows) == 30 for track in tracks)
+    for track, boxes in zip(sorted(tracks, key=lambda t: t.boxes[0, 0]), (left, right), strict=True):
+        away = np.abs(track.boxes - boxes).max(1)
+        assert away[-1] < 1e-4 and away.max() < 8
+
+
+def test_pieces_are_one_object():
+    boxes = walk(30, (5, 30), (3, 0), (10, 30))
+    frames = []
+    for row, (x0, y0, x1, y1) in enumerate(boxes):
+        parts = [(x0, y0, x1, y1)] if row < 5 or row % 3 else [(x0, y0, x1, y1 - 9), (x0 + 2, y1 - 7, x1 - 2, y1)]
+        frames.append(moving(*parts, velocities=[(30, 0)] * len(parts)))
+    (track,) = tracks_of(frames)
+    assert np.allclose(track.boxes, boxes)
+
+
+def test_a_flicker_is_no_object():
+    rng = np.random.default_rng(0)
+    spots = [moving(*[(x, y, x + 3, y + 3) for x, y in rng.uniform(0, 1000, (4, 2))]) for _ in range(30)]
+    assert tracks_of(spots) == []
+
+
+def test_nothing_one_frame_and_one_pixel():
+    assert follow([], []) == [] and tracks_of([moving()] * 5) == []
+    assert len(follow([0.0], [moving((3, 3, 4, 4))])) == 1 and tracks_of([moving((3, 3, 4, 4))]) == []
+    pixel = walk(20, (5, 30), (1, 0), (1, 1))
+    (track,) = tracks_of(frames_of(pixel))
+    assert np.allclose(track.boxes, pixel)
+
+
+def test_a_thing_larger_than_half_the_picture():
+    boxes = np.clip(walk(20, (-150, 10), (10, 0), (250, 220)), 0, (360, 240, 360, 240))
+    (track,) = tracks_of(frames_of(boxes))
+    assert np.allclose(track.boxes, boxes)
+
+
+def test_five_hundred_things():
+    rng = np.random.default_rng(1)
+    starts = np.stack(np.meshgrid(np.arange(25) * 40, np.arange(20) * 40), 2).reshape(-1, 2)
+    walks = [
+        walk(12, start, step, (9, 9)) for start, step in zip(starts, rng.uniform(-1.4, 1.4, (500, 2)), strict=True)
+    ]
+    order = [rng.permutation(500) for _ in range(12)]
+    frames = [Moving(frame.boxes[order[k]], frame.velocities[order[k]]) for k, frame in enumerate(frames_of(*walks))]
+    tracks = tracks_of(frames)
+    assert len(tracks) == 500
+    true = {tuple(boxes[0].astype(np.float32)): boxes for boxes in walks}
+    for track in tracks:
+        assert np.allclose(track.boxes, true[tuple(track.boxes[0].astype(np.float32))], atol=1e-3)
