@@ -29,7 +29,8 @@ LAYERS = (
     ("stages", "stages.*"),
     (
         "work",
-        "report results tables object_tables evaluate gate train rescore score ray_fit fit extract index demo fan_out",
+        "annotate report results tables object_tables evaluate gate train rescore score ray_fit fit extract index demo "
+        "fan_out",
     ),
     (
         "domain",
@@ -40,7 +41,7 @@ LAYERS = (
     ("words", "params schema timebase errors"),
 )
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
-PICTURES = ("decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "tables")
+PICTURES = ("annotate", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "tables")
 # Which modules may import a package.
 ONLY_IN = {
     "av": {"vidrnn.decode", "vidrnn.encode"},

@@ -236,6 +236,11 @@ class VideoReader:
             luma, limited = _luma(frame)
             yield Frame(index, pts, luma, limited)
 
+    def all_pictures(self) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Every frame of `frames`, as `pictures` gives those at some pts."""
+        for pts, frame in self._timed():
+            yield pts, _upright(frame, self._aspect)
+
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """The frames at some pts: (pts, upright BGR picture of the displayed size, (height, width, 3)).
 
@@ -365,6 +370,11 @@ class PictureReader:
             size = (frame.width, frame.height)
             luma, limited = _luma(frame)
             yield Frame(index, pts, luma, limited)
+
+    def all_pictures(self) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Every picture of `frames`, as `pictures` gives those at some pts."""
+        for pts, frame, aspect in self._decoded():
+            yield pts, _upright(frame, aspect)
 
     def pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """Those at some pts: (pts, upright BGR picture of the displayed size, (height, width, 3)), in order."""
