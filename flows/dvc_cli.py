@@ -1,6 +1,7 @@
 """DVC as a command: which stages a target needs, and one stage at a time in a child that never outlives its caller.
 
-DVC alone knows the graph and what is stale. This module knows nothing of Prefect and nothing of vidrnn.
+DVC alone knows the graph and what is stale. This module knows nothing of Prefect and, of vidrnn, only that it is a
+command too.
 """
 
 import os
@@ -50,7 +51,14 @@ def upstream(target: str, repo: Path) -> list[str]:
             sorter.add(node["node"])
         elif edge := _DAG_EDGE.match(line):
             sorter.add(edge["after"], edge["before"])
-    return list(sorter.static_order())
+    return [node for node in sorter.static_order() if not node.endswith(".dvc")]  # which are data, and have no command
+
+
+def is_stale(stage: str, repo: Path) -> bool:
+    """Whether `repro` would run the stage, if all that it depends on stays as it is."""
+    lines: list[str] = []
+    run(["repro", "--dry", "-s", stage], repo, lines.append, timeout_seconds=300.0)
+    return any(line.startswith("Running stage ") for line in lines)
 
 
 def repro(stage: str, repo: Path, log: Callable[[str], None], timeout_seconds: float) -> str:
@@ -86,14 +94,21 @@ def repro(stage: str, repo: Path, log: Callable[[str], None], timeout_seconds: f
 
 
 def run(arguments: Sequence[str], repo: Path, log: Callable[[str], None], timeout_seconds: float) -> None:
-    """Run `dvc ARGUMENTS` in a process group of its own, of which nothing is left when this returns or raises.
+    """Run `dvc ARGUMENTS`, as `run_module` does."""
+    run_module("dvc", arguments, repo, log, timeout_seconds)
+
+
+def run_module(
+    module: str, arguments: Sequence[str], repo: Path, log: Callable[[str], None], timeout_seconds: float
+) -> None:
+    """Run `python -m MODULE ARGUMENTS` in a process group of its own, of which nothing is left when this ends.
 
     Raises:
         DvcBusyError: another process holds a lock and no stage was started.
         DvcError: any other failure, or `timeout_seconds` passed.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=repo,
         env=_environment(),
         stdin=subprocess.DEVNULL,
@@ -117,7 +132,7 @@ def run(arguments: Sequence[str], repo: Path, log: Callable[[str], None], timeou
         if process.stdout:
             process.stdout.close()
     told = "\n".join(tail)
-    command = " ".join(["dvc", *arguments])
+    command = " ".join([module.partition(".")[0], *arguments])
     if late.is_set():
         raise DvcError(f"`{command}` was ended after its {timeout_seconds:g} s\n{told}")
     if process.returncode and not started and any(words in told for words in _BUSY):

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Thread
 from types import FrameType
@@ -73,16 +73,21 @@ def retrain(repo: Path, stage_timeout_seconds: float = STAGE_TIMEOUT_SECONDS) ->
     failure: State[Any] | None = None
     try:
         for stage in upstream(TARGET, repo):
-            rows.append({"stage": stage, "outcome": "failed", "seconds": 0.0})
-            start = time.monotonic()
-            try:
-                rows[-1]["outcome"] = reproduce(stage, repo, stage_timeout_seconds)
-            finally:
-                rows[-1]["seconds"] = round(time.monotonic() - start, 1)
+            timed(rows, stage, lambda stage=stage: reproduce(stage, repo, stage_timeout_seconds))
     except DvcError as error:
         failure = Failed(message=str(error))
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
     return failure or rows
+
+
+def timed(rows: list[dict[str, Any]], stage: str, work: Callable[[], str]) -> None:
+    """Add a row with what `work` says has become of a stage, and the seconds that it took; `failed` where it raises."""
+    rows.append({"stage": stage, "outcome": "failed", "seconds": 0.0})
+    start = time.monotonic()
+    try:
+        rows[-1]["outcome"] = work()
+    finally:
+        rows[-1]["seconds"] = round(time.monotonic() - start, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,6 +100,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="end a stage, and fail, after so many seconds (default: %(default)g)",
     )
     options = parser.parse_args(arguments)
+    stop_in_order()
+    state = retrain(ROOT, options.stage_timeout_seconds, return_state=True)
+    if not state.is_completed():
+        print(f"error: {state.message}", file=sys.stderr)
+        return 1
+    print_rows(state.result())
+    if (ROOT / REPORT).is_file():
+        print(f"report: {ROOT / REPORT}")
+    return 0
+
+
+def print_rows(rows: Any) -> None:
+    """A line a stage."""
+    width = max(len(row["stage"]) for row in rows)
+    for row in rows:
+        print(f"{row['stage']:{width}}  {row['outcome']:8}  {row['seconds']:8.1f} s")
+
+
+def stop_in_order() -> None:
+    """From now on, end at a signal as after an error: the stage and Prefect's temporary server are ended as well."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _stop)
@@ -102,21 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # server is gone hangs for minutes. Blocked here, it is blocked in the server too, and we end in our own order.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     Thread(target=_stop_at_interrupts, daemon=True).start()
-    state = retrain(ROOT, options.stage_timeout_seconds, return_state=True)
-    if not state.is_completed():
-        print(f"error: {state.message}", file=sys.stderr)
-        return 1
-    rows: Any = state.result()
-    width = max(len(row["stage"]) for row in rows)
-    for row in rows:
-        print(f"{row['stage']:{width}}  {row['outcome']:8}  {row['seconds']:8.1f} s")
-    if (ROOT / REPORT).is_file():
-        print(f"report: {ROOT / REPORT}")
-    return 0
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """Leave as after an error, so that the stage and Prefect's temporary server are ended as well."""
     raise SystemExit(128 + number)
 
 

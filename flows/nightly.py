@@ -1,0 +1,270 @@
+"""Every night by itself. `python flows/nightly.py` serves the night on its schedule; `--now` runs one and ends.
+
+A night takes the code and the parameters that the checkout has committed into the nightly's own worktree, trains a
+candidate against the last published champion, brings everything after it up to date, and publishes what came out.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+# First: it sets what Prefect reads when it is imported.
+from retrain import REPORT, ROOT, STAGE_TIMEOUT_SECONDS, TARGET, print_rows, reproduce, stop_in_order, timed
+
+# isort: split
+from dvc_cli import DvcError, is_stale, run, upstream
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.runtime import flow_run
+from prefect.server.schemas.schedules import CronSchedule as CronDates
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Failed
+from publish import NightError, Published, alone, go_back, home, prepare, publish, push, set_champion
+from ruamel.yaml import YAML
+
+NAME = "nightly"
+SERVER_SECONDS = 120.0  # to start, on a slow machine for the first time
+FIRST_AFTER_TRAINING = "gate"
+
+
+@task(name="take over the code", cache_policy=NO_CACHE)
+def begin(checkout: Path) -> Path:
+    """Bring the nightly's worktree to the last published night, with what the checkout has committed since."""
+    return prepare(checkout, get_run_logger().info)
+
+
+@task(name="set the champion", cache_policy=NO_CACHE)
+def challenge(folder: Path) -> bool:
+    """Make the last published models the champion, unless no candidate is due: then the last decision stands."""
+    return is_stale("train", folder) and set_champion(folder)
+
+
+@task(name="go back", cache_policy=NO_CACHE)
+def return_to(folder: Path, version: str) -> None:
+    """Make an earlier version the champion again."""
+    go_back(folder, version, get_run_logger().info)
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def commit(folder: Path, subject: str) -> Published:
+    """Commit the night on the nightly's branch, and tag new models."""
+    return publish(folder, subject)
+
+
+@task(name="push", cache_policy=NO_CACHE)
+def send(folder: Path) -> str:
+    """Send the data to the remote, if there is one; a remote that is away fails nothing."""
+    return push(folder, get_run_logger().warning)
+
+
+@flow(name="night")
+def night(
+    checkout: Path, version: str | None = None, stage_timeout_seconds: float = STAGE_TIMEOUT_SECONDS
+) -> dict[str, Any] | State[Any]:
+    """Run a night, whole.
+
+    Args:
+        checkout: whose footage and committed code it works with, and which it leaves as it is.
+        version: a published one, as in `model/v3`, to which to go back instead of training; None trains.
+        stage_timeout_seconds: after which a stage is ended, which fails the night.
+
+    Returns:
+        What the status file says; or a failed state that says what went wrong, and nothing is published.
+    """
+    try:
+        with alone(checkout):
+            return _night(checkout, version, stage_timeout_seconds)
+    except NightError as error:
+        return Failed(message=str(error))
+
+
+def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) -> dict[str, Any] | State[Any]:
+    last, due = read_status(checkout), flow_run.get_scheduled_start_time()
+    if last.get("state") == "completed" and due and due < datetime.fromisoformat(last["started"]):
+        return Completed(message=f"made up for already: a night that began at {last['started']} has been completed")
+    status: dict[str, Any] = {"state": "running", "message": "", "started": datetime.now(UTC).isoformat()}
+    write_status(checkout, status)
+    rows: list[dict[str, Any]] = []
+    try:
+        folder = begin(checkout)
+        stages = upstream(TARGET, folder)
+        if version is not None:
+            return_to(folder, version)
+            stages = stages[stages.index(FIRST_AFTER_TRAINING) :]
+        for stage in stages:
+            if stage == "train":
+                challenge(folder)
+            timed(rows, stage, lambda stage=stage: reproduce(stage, folder, stage_timeout_seconds))
+        differences = compare(folder)
+        published = commit(folder, _subject(version))
+        status |= {"commit": published.commit, "model": published.tag, "remote": send(folder)}
+        status |= {"state": "completed", "report": str(folder / REPORT)}
+        create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
+        create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
+    except (DvcError, NightError) as error:
+        status |= {"state": "failed", "message": str(error)}
+    except BaseException as error:
+        status |= {"state": "failed", "message": repr(error)}
+        raise
+    finally:
+        status |= {"ended": datetime.now(UTC).isoformat(), "stages": rows}
+        write_status(checkout, status)
+    create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
+    return Failed(message=status["message"]) if status["state"] == "failed" else status
+
+
+def _subject(version: str | None) -> str:
+    return f"Night of {datetime.now():%Y-%m-%d}" if version is None else f"Back to {version}"
+
+
+def compare(folder: Path) -> str:
+    """The measures beside those of the last published night, as Markdown."""
+    lines: list[str] = []
+    run(["metrics", "diff", "--md", "HEAD"], folder, lines.append, timeout_seconds=300.0)
+    return "\n".join(lines) or "Every measure is as it was."
+
+
+def status_file(checkout: Path) -> Path:
+    """What the last night did, as JSON."""
+    return home(checkout) / "status.json"
+
+
+def read_status(checkout: Path) -> dict[str, Any]:
+    """Of the last night; empty before the first."""
+    try:
+        found = json.loads(status_file(checkout).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_status(checkout: Path, status: dict[str, Any]) -> None:
+    """Replace the status file in one step."""
+    partial = status_file(checkout).with_suffix(".partial")
+    partial.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, status_file(checkout))
+
+
+def schedule_of(checkout: Path) -> CronSchedule:
+    """When nights begin, by `nightly.cron` and `data.time_zone` in params.yaml."""
+    params = YAML(typ="safe").load(checkout / "params.yaml")
+    return CronSchedule(cron=params["nightly"]["cron"], timezone=params["data"]["time_zone"])
+
+
+def is_due(status: dict[str, Any], schedule: CronSchedule, now: datetime) -> bool:
+    """Whether a night was missed: the last one was cut off, or one should have begun since and did not."""
+    if not status:
+        return False  # nothing has been missed before the first
+    if status["state"] == "running":
+        return True
+    began = datetime.fromisoformat(status["started"])
+    dates = CronDates(cron=schedule.cron, timezone=schedule.timezone)
+    upcoming = asyncio.run(dates.get_dates(2, began))
+    return any(began < date <= now for date in upcoming)
+
+
+@contextmanager
+def server() -> Iterator[None]:
+    """A Prefect server for as long as the block lasts: the one that is set, or one of our own that only we can reach."""
+    if PREFECT_API_URL.value():
+        yield
+        return
+    port = _free_port(4200)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    url = f"http://127.0.0.1:{port}/api"
+    try:
+        _await_server(child, f"{url}/health")
+        print(f"the nights and their logs: http://127.0.0.1:{port}", flush=True)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise NightError("no port of this machine is free for the server of the nights")
+
+
+def _await_server(child: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + SERVER_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.3)
+    raise NightError(f"the server of the nights did not start within {SERVER_SECONDS:g} s; see the lines above")
+
+
+def serve(checkout: Path) -> None:
+    """Serve nights until a signal ends it; a night that was missed while nobody served is made up for, once."""
+    schedule = schedule_of(checkout)
+    with server():
+        if is_due(read_status(checkout), schedule, datetime.now(UTC)):
+            print("a night was missed: it is made up for now", flush=True)
+            night(checkout, return_state=True)
+        night.serve(
+            name=NAME,
+            schedules=[schedule],
+            parameters={"checkout": str(checkout)},
+            limit=1,
+            pause_on_shutdown=False,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve nights, or run one now; 0 where it was completed, 1 where it failed."""
+    parser = argparse.ArgumentParser(description="Run a night on its schedule, by `nightly.cron` in params.yaml.")
+    parser.add_argument("--now", action="store_true", help="run one night and end")
+    parser.add_argument("--back-to", metavar="VERSION", help="make a published version, as in model/v3, champion again")
+    options = parser.parse_args(arguments)
+    try:
+        if not options.now and options.back_to is None:
+            serve(ROOT)
+            return 0
+        stop_in_order()
+        state = night(ROOT, options.back_to, return_state=True)
+    except NightError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if not state.is_completed():
+        print(f"error: {state.message}", file=sys.stderr)
+        return 1
+    status: Any = state.result()
+    print_rows(status["stages"])
+    print(f"published: {status['commit'][:12]}{' as ' + status['model'] if status['model'] else ''}")
+    print(f"report: {status['report']}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

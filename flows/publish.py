@@ -1,0 +1,303 @@
+"""What a night starts from and what it leaves behind: a Git worktree and a branch of the nightly's own.
+
+The checkout is read, never written: a night works in `.nightly/tree`, on the branch `vidrnn/nightly`, with the DVC cache
+of the checkout. A commit there is a published night: the code and the parameters that the checkout had committed, and
+`dvc.lock`, the measures and the pointer to the champion that the night made. Nothing here knows of Prefect.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc_cli import DvcError, run
+from ruamel.yaml import YAML
+
+BRANCH = "vidrnn/nightly"
+UNSENT = "refs/vidrnn/unsent"  # a night whose data did not reach the remote; gone once all of it has
+MARK = "VIDRNN_NIGHT"  # in the environment of all that a night starts
+CHAMPION, WITHDRAWN = "data/champion", "data/withdrawn.csv"
+# What the branch keeps of its own when it takes over the files of the checkout.
+OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", f"{CHAMPION}.dvc", WITHDRAWN)
+DVC_SECONDS = 6 * 3600.0
+GIT = ("git", "-c", "user.name=vidrnn", "-c", "user.email=vidrnn@localhost")
+GIT += ("-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false", "-c", "core.hooksPath=/dev/null")
+
+
+class NightError(Exception):
+    """A night cannot begin or be published; one sentence says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A night on the branch: its commit, and the tag of its models where they are new ones."""
+
+    commit: str
+    tag: str | None
+
+
+def home(checkout: Path) -> Path:
+    """Where the nightly keeps what is its own; ignored by Git."""
+    return checkout / ".nightly"
+
+
+def tree(checkout: Path) -> Path:
+    """The nightly's worktree."""
+    return home(checkout) / "tree"
+
+
+@contextmanager
+def alone(checkout: Path) -> Iterator[None]:
+    """Hold the night of this checkout; what a killed one left running is ended first.
+
+    Raises:
+        NightError: another night is at work.
+    """
+    home(checkout).mkdir(exist_ok=True)
+    with (home(checkout) / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NightError(f"{checkout}: another night is at work here; wait until it has ended") from None
+        mark = str(tree(checkout))
+        _end_leftovers(f"{MARK}={mark}".encode())
+        os.environ[MARK] = mark
+        try:
+            yield
+        finally:
+            del os.environ[MARK]
+
+
+def _end_leftovers(mark: bytes) -> None:
+    """Kill every process with this mark in its environment; without /proc, DVC's own locks tell of them."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
+    """Bring the worktree to the last published night, with the code that the checkout has committed; returns it.
+
+    Raises:
+        NightError: the checkout is no Git repository with a commit, or the branch cannot be worked on.
+    """
+    folder = tree(checkout)
+    base = git(checkout, "rev-parse", "HEAD")
+    if changed := git(checkout, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!data", ":!dvc.lock"):
+        names = ", ".join(line.split()[-1] for line in changed.splitlines())
+        log(f"warning: a night works with what is committed, and these are changed but not committed: {names}")
+    if not (folder / ".git").exists():
+        _add_worktree(checkout, folder, base)
+    git_dir = Path(git(folder, "rev-parse", "--absolute-git-dir"))
+    (git_dir / "index.lock").unlink(missing_ok=True)  # of a killed night; we are alone
+    for link in _links(folder, checkout):
+        if link.is_symlink():  # or Git would look through it for the .gitignore that it has there
+            link.unlink()
+    commit = _with_files_of(folder, base)
+    git(folder, "checkout", "-q", "-f", "-B", BRANCH, commit)
+    _configure(checkout, folder)
+    for link, target in _links(folder, checkout).items():
+        if link.is_dir():  # which holds no more than the .gitignore that keeps it in Git
+            shutil.rmtree(link)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    return folder
+
+
+def _add_worktree(checkout: Path, folder: Path, base: str) -> None:
+    git(checkout, "worktree", "prune")
+    if not git(checkout, "branch", "--list", BRANCH):
+        git(checkout, "branch", BRANCH, base)
+    git(checkout, "worktree", "add", "-q", str(folder), BRANCH)
+    _configure(checkout, folder)
+    with suppress(DvcError):  # what is not in the cache is made again, or pulled where it is needed
+        run(["checkout", "-q", "--allow-missing"], folder, lambda line: None, DVC_SECONDS)
+
+
+def _configure(checkout: Path, folder: Path) -> None:
+    """The remotes and the cache that the checkout has configured."""
+    own, local = checkout / ".dvc/config.local", folder / ".dvc/config.local"
+    shutil.copyfile(own, local) if own.is_file() else local.unlink(missing_ok=True)
+    lines: list[str] = []
+    run(["cache", "dir"], checkout, lines.append, DVC_SECONDS)
+    run(["cache", "dir", "--local", lines[-1]], folder, lambda line: None, DVC_SECONDS)
+
+
+def _with_files_of(folder: Path, base: str) -> str:
+    """A commit on top of the branch with the files of `base`, but for those that are the branch's own."""
+    index = {**os.environ, "GIT_INDEX_FILE": str(home(folder.parent.parent) / "index")}
+    head = git(folder, "rev-parse", BRANCH)
+    git(folder, "read-tree", base, env=index)
+    if own := git(folder, "ls-tree", "-r", "--name-only", head, "--", *OWN).splitlines():
+        git(folder, "rm", "-rq", "--cached", "--ignore-unmatch", "--", *OWN, env=index)
+        if f"{CHAMPION}.dvc" in own:  # DVC keeps the folder, and Git may not
+            git(folder, "rm", "-rq", "--cached", "--ignore-unmatch", "--", CHAMPION, env=index)
+        entries = git(folder, "ls-tree", "-r", head, "--", *OWN)
+        git(folder, "update-index", "--index-info", env=index, text=entries + "\n")
+    wanted = git(folder, "write-tree", env=index)
+    Path(index["GIT_INDEX_FILE"]).unlink()
+    if wanted == git(folder, "rev-parse", f"{head}^{{tree}}"):
+        return head
+    merged = subprocess.run(["git", "merge-base", "--is-ancestor", base, head], cwd=folder).returncode == 0
+    parents = ["-p", head] if merged else ["-p", head, "-p", base]
+    return git(folder, "commit-tree", wanted, *parents, "-m", f"Code and parameters of {base[:12]}")
+
+
+def _links(folder: Path, checkout: Path) -> dict[Path, Path]:
+    """Folders of footage and labels that only the checkout has: a link in the worktree, and what it leads to."""
+    try:
+        data = YAML(typ="safe").load(folder / "params.yaml")["data"]
+    except (OSError, KeyError, TypeError):
+        return {}
+    found = {}
+    for name in ("videos", "labels"):
+        path, made = Path(data[name]), _is_made(folder, data[name])
+        if not path.is_absolute() and (checkout / path).is_dir() and not made:
+            found[folder / path] = checkout / path
+    return found
+
+
+def _is_made(folder: Path, path: str) -> bool:
+    """Whether DVC makes it: a stage, or a .dvc file such as `dvc import-url` writes."""
+    with suppress(OSError):
+        stages = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
+        if any(path in map(_path_of, stage.get("outs", [])) for stage in stages.values()):
+            return True
+    return (folder / f"{path}.dvc").is_file()
+
+
+def _path_of(out: Any) -> str:
+    return out if isinstance(out, str) else str(next(iter(out)))
+
+
+def model_tags(folder: Path) -> list[str]:
+    """`model/v1`, `model/v2`, … of published nights, in their order."""
+    names = git(folder, "tag", "--merged", BRANCH, "--list", "model/v*").splitlines()
+    return sorted((n for n in names if n.removeprefix("model/v").isdigit()), key=lambda n: int(n[7:]))
+
+
+def set_champion(folder: Path, rev: str = BRANCH) -> bool:
+    """Make the models of a published night what a candidate must not be worse than; False where there is none yet."""
+    model = _output(folder, rev, "data/model") if model_tags(folder) else None
+    if model is None:
+        return False
+    pointer, target = folder / f"{CHAMPION}.dvc", folder / CHAMPION
+    git(folder, "rm", "-rq", "--cached", "--ignore-unmatch", "--", CHAMPION)
+    ignored = folder / "data/.gitignore"
+    lines = ignored.read_text().splitlines() if ignored.is_file() else []
+    if "/champion" not in lines:
+        ignored.write_text("\n".join([*lines, "/champion"]) + "\n")
+    YAML().dump({"outs": [{**model, "path": Path(CHAMPION).name}]}, pointer)
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        run(["checkout", "-q", f"{CHAMPION}.dvc"], folder, lambda line: None, DVC_SECONDS)
+    except DvcError:
+        run(["pull", "-q", f"{CHAMPION}.dvc"], folder, lambda line: None, DVC_SECONDS)
+    return True
+
+
+def _output(folder: Path, rev: str, path: str) -> dict[str, Any] | None:
+    """What `dvc.lock` of a revision says of an output."""
+    try:
+        lock = YAML(typ="safe").load(git(folder, "show", f"{rev}:dvc.lock"))
+    except NightError:
+        return None
+    outs = (out for stage in lock["stages"].values() for out in stage.get("outs", []))
+    return next((dict(out) for out in outs if out["path"] == path), None)
+
+
+def go_back(folder: Path, tag: str, log: Callable[[str], None]) -> None:
+    """Make the models of an earlier version the champion, and refuse the candidates that came after it.
+
+    Raises:
+        NightError: there is no such version.
+    """
+    tags = model_tags(folder)
+    if tag not in tags:
+        listed = ", ".join(tags[-5:]) or "none yet"
+        raise NightError(f"no published version is called {tag!r}; the last ones are {listed}")
+    run(["checkout", "-q"], folder, log, DVC_SECONDS)
+    later = set().union(*(_candidates(folder, name) for name in tags[tags.index(tag) + 1 :]))
+    withdrawn = folder / WITHDRAWN
+    lines = withdrawn.read_text().splitlines() if withdrawn.is_file() else ["model_version"]
+    lines += sorted(later - _candidates(folder, tag) - set(lines))
+    withdrawn.write_text("\n".join(lines) + "\n")
+    set_champion(folder, tag)
+
+
+def _candidates(folder: Path, rev: str) -> set[str]:
+    """The versions that were trained in a published night."""
+    measured = json.loads(git(folder, "show", f"{rev}:data/metrics/train.json"))
+    return {camera["version"] for camera in measured.values()}
+
+
+def publish(folder: Path, subject: str) -> Published:
+    """Commit what the night made, and tag its models where they are others than those of the last tag."""
+    present = [name for name in OWN if (folder / name).exists()]
+    git(folder, "add", "--force", "--", *present)
+    if git(folder, "diff", "--cached", "--name-only"):
+        git(folder, "commit", "-q", "-m", subject)
+    commit = git(folder, "rev-parse", "HEAD")
+    model, tags = _output(folder, commit, "data/model"), model_tags(folder)
+    if model is None or (tags and _output(folder, tags[-1], "data/model") == model):
+        return Published(commit, None)
+    number = int(tags[-1][7:]) + 1 if tags else 1
+    # The plain name is for people and `results.load`; the other one is what `dvc artifacts get` and GTO look for.
+    for name in (f"model@v{number}.0.0", f"model/v{number}"):
+        git(folder, "tag", "--force", "-a", name, "-m", subject, commit)
+    return Published(commit, f"model/v{number}")
+
+
+def push(folder: Path, log: Callable[[str], None], timeout_seconds: float = DVC_SECONDS) -> str:
+    """Send data to the default remote of DVC, if there is one, and what earlier nights could not send.
+
+    Returns:
+        `none` without a remote, `pushed`, or `away`: the remote cannot be reached, and the next night tries again.
+    """
+    if not _has_remote(folder):
+        return "none"
+    missed = git(folder, "rev-parse", "-q", "--verify", UNSENT, fails="")
+    try:
+        run(["push", "-q", *(["--all-commits"] if missed else [])], folder, log, timeout_seconds)
+    except DvcError as error:
+        log(f"warning: the data of this night stays here, the next night sends it: {error}")
+        git(folder, "update-ref", UNSENT, "HEAD")
+        return "away"
+    git(folder, "update-ref", "-d", UNSENT)
+    return "pushed"
+
+
+def _has_remote(folder: Path) -> bool:
+    lines: list[str] = []
+    with suppress(DvcError):
+        run(["config", "core.remote"], folder, lines.append, DVC_SECONDS)
+    return bool(lines)
+
+
+def git(folder: Path, *arguments: str, env: dict[str, str] | None = None, text: str = "", fails: str | None = None) -> str:
+    """What `git ARGUMENTS` writes, without the last end of line.
+
+    Args:
+        folder: where it runs.
+        arguments: of it.
+        env: its environment; None is ours.
+        text: its standard input.
+        fails: what to return where it fails; None raises.
+
+    Raises:
+        NightError: it failed; the message is its own.
+    """
+    done = subprocess.run([*GIT, *arguments], cwd=folder, env=env, input=text, capture_output=True, text=True)
+    if done.returncode:
+        if fails is not None:
+            return fails
+        raise NightError(f"`git {' '.join(arguments)}` failed in {folder}: {' '.join(done.stderr.split())}")
+    return done.stdout.rstrip("\n")

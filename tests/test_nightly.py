@@ -1,0 +1,256 @@
+"""Nights over a small real project: what they publish, what they leave alone, and what they survive."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from toy_project import PARAMS, ROOT, dvc, film, git, make_checkout
+
+sys.path.insert(0, str(ROOT / "flows"))
+
+import publish  # noqa: E402
+
+TREE = ".nightly/tree"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkout(tmp_path_factory.mktemp("template") / "checkout")
+
+
+@pytest.fixture
+def checkout(template: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template, tmp_path / "checkout", symlinks=True)
+
+
+@pytest.fixture(scope="module")
+def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The module and a real temporary server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        import nightly
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=120):
+            yield nightly
+
+
+def outcomes(status: dict[str, Any]) -> dict[str, str]:
+    return {row["stage"]: row["outcome"] for row in status["stages"]}
+
+
+def model_of(checkout: Path, rev: str) -> Any:
+    """The model that is published at a revision, by DVC's own means, in another place."""
+    place = checkout.parent / f"model of {rev.replace('/', ' ')}"
+    shutil.rmtree(place, ignore_errors=True)
+    dvc(checkout.parent, "get", str(checkout), "data/model", "--rev", rev, "-o", str(place))
+    return json.loads((place / "gate/model.json").read_text())
+
+
+def test_the_branch_is_the_one_that_results_read() -> None:
+    from vidrnn import results
+
+    assert getattr(results, "NIGHTLY_BRANCH", publish.BRANCH) == publish.BRANCH
+
+
+@pytest.mark.slow
+def test_nights_publish_and_leave_the_checkout_alone(nightly: ModuleType, checkout: Path) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    first = nightly.night(checkout)
+    assert outcomes(first) == {"train": "ran", "gate": "ran", "report": "ran"} and first["model"] == "model/v1"
+    again = nightly.night(checkout)
+    assert set(outcomes(again).values()) == {"skipped"}
+    assert (again["commit"], again["model"]) == (first["commit"], None)  # nothing new is no new night
+
+    film(checkout, "second")
+    second = nightly.night(checkout)
+    assert outcomes(second) == {"train": "ran", "gate": "ran", "report": "ran"} and second["model"] == "model/v2"
+    assert json.loads((checkout / TREE / "data/champion/gate/model.json").read_text())["saw"] == "first"
+    assert model_of(checkout, "model/v1")["saw"] == "first" and model_of(checkout, "model/v2")["saw"] == "firstsecond"
+    assert dvc(checkout, "artifacts", "get", ".", "model", "--rev", "v1.0.0", "-o", str(checkout.parent / "first"))
+    assert json.loads((checkout.parent / "first/gate/model.json").read_text())["saw"] == "first"
+    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro")  # a published night is a finished one
+
+    assert git(checkout, "rev-parse", "HEAD") == head and git(checkout, "status", "--porcelain") == ""
+    assert sorted(path.name for path in (checkout / "data").iterdir()) == [
+        *("champion", "labels", "videos", "withdrawn.csv"),
+    ]
+    assert nightly.read_status(checkout)["commit"] == second["commit"] == git(checkout, "rev-parse", publish.BRANCH)
+
+    back = nightly.night(checkout, "model/v1")
+    assert outcomes(back) == {"gate": "ran", "report": "restored"} and back["model"] == "model/v3"
+    assert model_of(checkout, "model/v3")["saw"] == "first"
+    quiet = nightly.night(checkout)
+    assert set(outcomes(quiet).values()) == {"skipped"} and quiet["commit"] == back["commit"]
+    film(checkout, "third")
+    assert nightly.night(checkout)["model"] == "model/v4"
+    assert model_of(checkout, "model/v4")["saw"] == "firstsecondthird"
+
+    state = nightly.night(checkout, "model/v9", return_state=True)
+    assert state.is_failed() and "no published version is called 'model/v9'" in state.message
+    assert nightly.read_status(checkout)["state"] == "failed"
+
+
+@pytest.mark.slow
+def test_code_that_is_committed_counts_and_what_is_not_is_told(nightly: ModuleType, checkout: Path) -> None:
+    nightly.night(checkout)
+    source = (checkout / "report.py").read_text()
+    (checkout / "report.py").write_text(source + "print('changed')\n")
+    told: list[str] = []
+    with publish.alone(checkout):
+        publish.prepare(checkout, told.append)
+    assert len(told) == 1 and "not committed: report.py" in told[0]
+    assert (checkout / TREE / "report.py").read_text() == source
+    git(checkout, "commit", "-qam", "more to say")
+    status = nightly.night(checkout)
+    assert outcomes(status) == {"train": "skipped", "gate": "skipped", "report": "ran"} and status["model"] is None
+    assert (checkout / TREE / "report.py").read_text() != source
+    assert git(checkout, "merge-base", "--is-ancestor", "HEAD", publish.BRANCH) == ""
+    assert git(checkout, "show", f"{publish.BRANCH}:data/champion.dvc", "--") if (
+        checkout / TREE / "data/champion.dvc"
+    ).exists() else True
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_publishes_nothing(nightly: ModuleType, checkout: Path) -> None:
+    first = nightly.night(checkout)
+    (checkout / "report.py").write_text("raise SystemExit('the lens cap is on')\n")
+    git(checkout, "commit", "-qam", "a mistake")
+    film(checkout, "second")
+    state = nightly.night(checkout, return_state=True)
+    assert state.is_failed() and "the lens cap is on" in state.message
+    status = nightly.read_status(checkout)
+    assert status["state"] == "failed" and "the lens cap is on" in status["message"]
+    assert publish.model_tags(checkout / TREE) == ["model/v1"]
+    assert git(checkout, "log", "--format=%s", "-1", publish.BRANCH).startswith("Code and parameters of")
+    git(checkout, "revert", "--no-edit", "HEAD")
+    assert nightly.night(checkout)["model"] == "model/v2"
+    assert json.loads((checkout / TREE / "data/champion/gate/model.json").read_text())["saw"] == "first"
+    assert first["commit"] in git(checkout, "log", "--format=%H", publish.BRANCH).splitlines()
+
+
+@pytest.mark.slow
+def test_a_remote_that_is_away_gets_everything_later(nightly: ModuleType, checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "remote").write_text("a file where the folder should be")
+    dvc(checkout, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
+    assert nightly.night(checkout)["remote"] == "away"
+    film(checkout, "second")
+    assert nightly.night(checkout)["remote"] == "away"
+    (tmp_path / "remote").unlink()
+    assert nightly.night(checkout)["remote"] == "pushed"
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(checkout), str(clone))
+    dvc(clone, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
+    for tag, saw in (("model/v1", "first"), ("model/v2", "firstsecond")):
+        git(clone, "checkout", "-q", tag)
+        dvc(clone, "pull", "data/model")
+        assert json.loads((clone / "data/model/gate/model.json").read_text())["saw"] == saw
+
+
+def start_night(checkout: Path) -> subprocess.Popen[str]:
+    """`--now` as a process of its own, with the server of these tests."""
+    from prefect.settings import PREFECT_API_URL
+
+    return subprocess.Popen(
+        [sys.executable, "flows/nightly.py", "--now"],
+        cwd=checkout,
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_in_a_stage_while_another_night_wants_to_begin(nightly: ModuleType, checkout: Path) -> None:
+    source = (checkout / "gate.py").read_text()
+    sign = checkout.parent / "in the gate"
+    waits = f"import pathlib, time; pathlib.Path({str(sign)!r}).write_text('x'); time.sleep(300)\n"
+    (checkout / "gate.py").write_text(waits + source)
+    git(checkout, "commit", "-qam", "a gate that waits")
+    process = start_night(checkout)
+    while not sign.exists() and process.poll() is None:
+        time.sleep(0.05)
+    state = nightly.night(checkout, return_state=True)
+    assert state.is_failed() and "another night is at work" in state.message
+    assert nightly.read_status(checkout)["state"] == "running"
+
+    process.send_signal(signal.SIGKILL)  # it alone: dvc and the stage stay behind, as after an accident
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+    assert nightly.is_due(nightly.read_status(checkout), nightly.schedule_of(checkout), datetime.now(UTC))
+    (checkout / "gate.py").write_text(source)
+    git(checkout, "commit", "-qam", "it waits no more")
+    status = nightly.night(checkout)
+    assert outcomes(status) == {"train": "restored", "gate": "ran", "report": "ran"}
+    assert at_work_in(checkout / TREE) == []
+    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro")
+
+
+def at_work_in(folder: Path) -> list[str]:
+    """The command lines of the processes whose working folder it is."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder:
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None:
+    schedule = nightly.schedule_of(checkout)  # at two in the morning
+    began = datetime(2026, 3, 1, 2, 0, 1, tzinfo=UTC)
+    status = {"state": "completed", "started": began.isoformat()}
+    assert not nightly.is_due({}, schedule, began)
+    assert not nightly.is_due(status, schedule, began + timedelta(hours=23))
+    assert nightly.is_due(status, schedule, began + timedelta(hours=25))
+    assert nightly.is_due(status, schedule, began + timedelta(days=9))
+    assert nightly.is_due({**status, "state": "running"}, schedule, began + timedelta(hours=1))
+    assert not nightly.is_due({**status, "state": "failed"}, schedule, began + timedelta(hours=1))
+
+
+@pytest.mark.slow
+def test_the_schedule_fires_and_what_was_missed_is_made_up_for(checkout: Path) -> None:
+    """With its own persistent server, as a user starts it; the last night was long ago."""
+    (checkout / "params.yaml").write_text(PARAMS.replace("0 2 * * *", "* * * * * */20"))  # every twenty seconds
+    git(checkout, "commit", "-qam", "more often")
+    (checkout / ".nightly").mkdir()
+    long_ago = {"state": "completed", "started": "2026-01-01T02:00:00+00:00"}
+    (checkout / ".nightly/status.json").write_text(json.dumps(long_ago))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    command = [sys.executable, "-u", "flows/nightly.py"]
+    process = subprocess.Popen(
+        command, cwd=checkout, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    told, nights = [], 0
+    for line in process.stdout:
+        told.append(line)
+        nights += "Flow run" in line and "Finished in state Completed" in line
+        if nights == 2:
+            break
+    process.terminate()
+    process.stdout.close()
+    process.wait(60)
+    assert nights == 2, "".join(told)
+    text = "".join(told)
+    assert text.index("a night was missed") < text.index("is being served") < text.index("Beginning flow run", -6000)
+    assert json.loads((checkout / ".nightly/status.json").read_text())["state"] == "completed"
+    deadline = time.monotonic() + 20
+    while at_work_in(checkout) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert at_work_in(checkout) == []  # the server has ended, too

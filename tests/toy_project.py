@@ -1,0 +1,89 @@
+"""A checkout with the flows of this project and stages of a second each, that keep to the same files."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = 'data: {videos: data/videos, labels: data/labels, time_zone: UTC}\nnightly: {cron: "0 2 * * *"}\n'
+STAGES = {
+    "train.py": """
+import hashlib, json, pathlib
+text = "".join(path.read_text() for path in sorted(pathlib.Path("data/videos").rglob("*.mp4")))
+version = hashlib.sha256(text.encode()).hexdigest()[:12]
+for folder in ("data/candidate/gate", "data/metrics"):
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+pathlib.Path("data/candidate/gate/model.json").write_text(json.dumps({"version": version, "saw": text}))
+pathlib.Path("data/metrics/train.json").write_text(json.dumps({"gate": {"version": version, "seen": len(text)}}))
+""",
+    "gate.py": """
+import json, pathlib, shutil
+version = json.loads(pathlib.Path("data/candidate/gate/model.json").read_text())["version"]
+withdrawn = pathlib.Path("data/withdrawn.csv").read_text().split()
+shutil.copytree("data/champion" if version in withdrawn else "data/candidate", "data/model")
+""",
+    "report.py": """
+import pathlib, shutil
+pathlib.Path("data/report").mkdir()
+shutil.copy("data/model/gate/model.json", "data/report/index.html")
+""",
+    "dvc.yaml": """
+artifacts:
+  model: {path: data/model, type: model}
+stages:
+  train:
+    cmd: python train.py
+    deps: [train.py, data/videos]
+    outs: [data/candidate]
+    metrics: [data/metrics/train.json: {cache: false}]
+  gate:
+    cmd: python gate.py
+    deps: [gate.py, data/candidate, data/champion, data/withdrawn.csv]
+    outs: [data/model]
+  report:
+    cmd: python report.py
+    deps: [report.py, data/model]
+    outs: [data/report]
+""",
+}
+
+
+def git(repo: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=repo, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def dvc(repo: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=repo, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def make_checkout(repo: Path) -> Path:
+    """Committed, with one video."""
+    repo.mkdir(parents=True)
+    git(repo, "init", "-q")
+    dvc(repo, "init", "-q")
+    shutil.copytree(ROOT / "flows", repo / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, repo / name)
+    (repo / "params.yaml").write_text(PARAMS)
+    for name, text in STAGES.items():
+        (repo / name).write_text(text)
+    for folder in ("videos/gate", "labels", "champion"):
+        (repo / "data" / folder).mkdir(parents=True)
+    for folder in ("videos", "labels"):
+        (repo / "data" / folder / ".gitignore").write_text("*\n!.gitignore\n")
+    (repo / "data/champion/README").write_text("the champion\n")
+    (repo / "data/withdrawn.csv").write_text("model_version\n")
+    film(repo, "first")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "code")
+    return repo
+
+
+def film(repo: Path, name: str) -> None:
+    """What a camera has recorded."""
+    (repo / f"data/videos/gate/{name}.mp4").write_text(name)
