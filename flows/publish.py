@@ -117,6 +117,7 @@ def _add_worktree(checkout: Path, folder: Path, base: str) -> None:
     if not git(checkout, "branch", "--list", BRANCH):
         git(checkout, "branch", BRANCH, base)
     git(checkout, "worktree", "add", "-q", str(folder), BRANCH)
+    (home(checkout) / "config").unlink(missing_ok=True)
     _configure(checkout, folder)
     with suppress(DvcError):  # what is not in the cache is made again, or pulled where it is needed
         run(["checkout", "-q", "--allow-missing"], folder, lambda line: None, DVC_SECONDS)
@@ -124,11 +125,16 @@ def _add_worktree(checkout: Path, folder: Path, base: str) -> None:
 
 def _configure(checkout: Path, folder: Path) -> None:
     """The remotes and the cache that the checkout has configured."""
-    own, local = checkout / ".dvc/config.local", folder / ".dvc/config.local"
-    shutil.copyfile(own, local) if own.is_file() else local.unlink(missing_ok=True)
+    files = [checkout / ".dvc" / name for name in ("config", "config.local")]
+    now, known = b"\0".join(file.read_bytes() for file in files if file.is_file()), home(checkout) / "config"
+    if known.is_file() and known.read_bytes() == now:
+        return
+    local = folder / ".dvc/config.local"
+    shutil.copyfile(files[1], local) if files[1].is_file() else local.unlink(missing_ok=True)
     lines: list[str] = []
     run(["cache", "dir"], checkout, lines.append, DVC_SECONDS)
     run(["cache", "dir", "--local", lines[-1]], folder, lambda line: None, DVC_SECONDS)
+    known.write_bytes(now)
 
 
 def _with_files_of(folder: Path, base: str) -> str:
@@ -137,9 +143,9 @@ def _with_files_of(folder: Path, base: str) -> str:
     head = git(folder, "rev-parse", BRANCH)
     git(folder, "read-tree", base, env=index)
     if own := git(folder, "ls-tree", "-r", "--name-only", head, "--", *OWN).splitlines():
-        git(folder, "rm", "-rq", "--cached", "--ignore-unmatch", "--", *OWN, env=index)
+        git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *OWN, env=index)
         if f"{CHAMPION}.dvc" in own:  # DVC keeps the folder, and Git may not
-            git(folder, "rm", "-rq", "--cached", "--ignore-unmatch", "--", CHAMPION, env=index)
+            git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", CHAMPION, env=index)
         entries = git(folder, "ls-tree", "-r", head, "--", *OWN)
         git(folder, "update-index", "--index-info", env=index, text=entries + "\n")
     wanted = git(folder, "write-tree", env=index)
@@ -190,7 +196,7 @@ def set_champion(folder: Path, rev: str = BRANCH) -> bool:
     if model is None:
         return False
     pointer, target = folder / f"{CHAMPION}.dvc", folder / CHAMPION
-    git(folder, "rm", "-rq", "--cached", "--ignore-unmatch", "--", CHAMPION)
+    git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", CHAMPION)
     ignored = folder / "data/.gitignore"
     lines = ignored.read_text().splitlines() if ignored.is_file() else []
     if "/champion" not in lines:
@@ -276,13 +282,13 @@ def push(folder: Path, log: Callable[[str], None], timeout_seconds: float = DVC_
 
 
 def _has_remote(folder: Path) -> bool:
-    lines: list[str] = []
-    with suppress(DvcError):
-        run(["config", "core.remote"], folder, lines.append, DVC_SECONDS)
-    return bool(lines)
+    files = (folder / ".dvc" / name for name in ("config", "config.local"))
+    return any(git(folder, "config", "--file", str(file), "core.remote", fails="") for file in files)
 
 
-def git(folder: Path, *arguments: str, env: dict[str, str] | None = None, text: str = "", fails: str | None = None) -> str:
+def git(
+    folder: Path, *arguments: str, env: dict[str, str] | None = None, text: str = "", fails: str | None = None
+) -> str:
     """What `git ARGUMENTS` writes, without the last end of line.
 
     Args:

@@ -135,6 +135,24 @@ def table(
             out.write(f"{len(frame)} rows; {len(shown)} shown\n")
 
 
+@commands.command()
+def rollback(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A published one, as in model/v3.")],
+) -> None:
+    """Make an earlier version the champion again, bring scores and tables up to date with it, and publish that.
+
+    The candidates that came after it are not promoted again. Example: vidrnn rollback model/v3
+    """
+    import subprocess
+
+    from vidrnn.results import find_root
+
+    script = find_root(".") / "flows/nightly.py"
+    if not script.is_file():
+        raise UserError(f"{script}: not there; run this in the checkout whose nights are to go back")
+    raise SystemExit(subprocess.run([sys.executable, str(script), "--back-to", version]).returncode)
+
+
 @contextmanager
 def _output() -> Iterator[TextIO]:
     """Yield standard output; a reader that has seen enough, such as `head`, ends the program without a word."""

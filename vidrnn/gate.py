@@ -35,7 +35,15 @@ class _Decision:
     high: float | None = None
 
 
-def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, out: Path, params: Params) -> pa.Table:
+def gate(
+    features: Path,
+    training: pa.Table,
+    candidate: Path,
+    champion: Path,
+    out: Path,
+    params: Params,
+    withdrawn: frozenset[str] = frozenset(),
+) -> pa.Table:
     """Write the better model of each camera below `out`. Other files beside the models do not count.
 
     Args:
@@ -44,6 +52,7 @@ def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, ou
         candidate, champion: roots of a model folder a camera; the champion's may be empty or missing.
         out: likewise, of what is kept.
         params: sections train (how footage is cut) and gate count.
+        withdrawn: versions that somebody has taken back; none of them is promoted again.
 
     Returns:
         The table `promotions`: a row a camera.
@@ -55,7 +64,10 @@ def gate(features: Path, training: pa.Table, candidate: Path, champion: Path, ou
         new, old = camera_dir(candidate, camera_id), camera_dir(champion, camera_id)
         card, other = (load_card(path) if (path / CARD).is_file() else None for path in (new, old))
         blocks = training_blocks(features, training, camera_id, params)
-        decision = _decide(card, other, (new, old), blocks, params.gate.confidence)
+        if card and other and card["version"] in withdrawn and card["version"] != other["version"]:
+            decision = _Decision(False, "the champion stays: this candidate was taken back by `vidrnn rollback`")
+        else:
+            decision = _decide(card, other, (new, old), blocks, params.gate.confidence)
         kept |= _copy(new if decision.promoted else old, camera_dir(out, camera_id))
         print(f"gate {camera_id}: {decision.reason}", flush=True)
         rows.append(

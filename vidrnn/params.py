@@ -56,6 +56,12 @@ def _loss(name: str) -> str:
     return name
 
 
+def _cron(text: str) -> str:
+    if len(text.split()) not in (5, 6):
+        raise ValueError("needs five parts (minute, hour, day, month, weekday) as in `0 2 * * *`")
+    return text
+
+
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -202,6 +208,12 @@ class ReportParams(_Section):
     max_events: Count
 
 
+class NightlyParams(_Section):
+    """When nights begin, as cron says it, on the clock of `data.time_zone`."""
+
+    cron: Annotated[str, AfterValidator(_cron)]
+
+
 class Params(_Section):
     """The whole of `params.yaml`."""
 
@@ -216,6 +228,7 @@ class Params(_Section):
     alarms: AlarmsParams
     evaluate: EvaluateParams
     report: ReportParams
+    nightly: NightlyParams
 
 
 def load_params(path: Path = PARAMS_PATH) -> Params:

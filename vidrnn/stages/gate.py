@@ -9,10 +9,13 @@ from vidrnn.stages import run_stage
 from vidrnn.storage import read_table, write_table
 
 
-def main(features: str, training: str, candidate: str, champion: str, out: str, promotions: str) -> None:
+def main(
+    features: str, training: str, candidate: str, champion: str, withdrawn: str, out: str, promotions: str
+) -> None:
     """Held-out footage and two models a camera in; the one that is kept, and why, out."""
     listed = read_table(Path(training), SCHEMAS["training"])
-    decided = gate(Path(features), listed, Path(candidate), Path(champion), Path(out), load_params())
+    refused = frozenset(Path(withdrawn).read_text(encoding="utf-8").split())
+    decided = gate(Path(features), listed, Path(candidate), Path(champion), Path(out), load_params(), refused)
     write_table(Path(promotions), decided, SCHEMAS["promotions"])
 
 
