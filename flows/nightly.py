@@ -21,7 +21,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 # First: it sets what Prefect reads when it is imported.
-from retrain import REPORT, ROOT, STAGE_TIMEOUT_SECONDS, TARGET, print_rows, reproduce, stop_in_order, timed
+from retrain import REPORT, ROOT, STAGE_TIMEOUT_SECONDS, TARGET, bring_up_to_date, print_rows, stop_in_order
 
 # isort: split
 from dvc_cli import DvcError, is_stale, run, upstream
@@ -109,7 +109,7 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         for stage in stages:
             if stage == "train":
                 challenge(folder)
-            timed(rows, stage, lambda stage=stage: reproduce(stage, folder, stage_timeout_seconds))
+            bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
         differences = compare(folder)
         published = commit(folder, _subject(version))
         status |= {"commit": published.commit, "model": published.tag, "remote": send(folder)}
@@ -180,7 +180,7 @@ def is_due(status: dict[str, Any], schedule: CronSchedule, now: datetime) -> boo
 
 @contextmanager
 def server() -> Iterator[None]:
-    """A Prefect server for as long as the block lasts: the one that is set, or one of our own that only we can reach."""
+    """A Prefect server for as long as the block lasts: the one that is set, or one of our own, on the loopback."""
     if PREFECT_API_URL.value():
         yield
         return

@@ -1,8 +1,8 @@
 """What a night starts from and what it leaves behind: a Git worktree and a branch of the nightly's own.
 
-The checkout is read, never written: a night works in `.nightly/tree`, on the branch `vidrnn/nightly`, with the DVC cache
-of the checkout. A commit there is a published night: the code and the parameters that the checkout had committed, and
-`dvc.lock`, the measures and the pointer to the champion that the night made. Nothing here knows of Prefect.
+The checkout is read, never written: a night works in `.nightly/tree`, on the branch `vidrnn/nightly`, with the DVC
+cache of the checkout. A commit there is a published night: the code and the parameters that the checkout had committed,
+and `dvc.lock`, the measures and the pointer to the champion that the night made. Nothing here knows of Prefect.
 """
 
 import fcntl
@@ -11,7 +11,9 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,9 @@ CHAMPION, WITHDRAWN = "data/champion", "data/withdrawn.csv"
 # What the branch keeps of its own when it takes over the files of the checkout.
 OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", f"{CHAMPION}.dvc", WITHDRAWN)
 DVC_SECONDS = 6 * 3600.0
-GIT = ("git", "-c", "user.name=vidrnn", "-c", "user.email=vidrnn@localhost")
-GIT += ("-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false", "-c", "core.hooksPath=/dev/null")
+# Commits of the nightly are its own: no signature to ask for, no hook of the user's.
+_SETTINGS = ("user.name=vidrnn", "user.email=vidrnn@localhost", "commit.gpgsign=false", "tag.gpgsign=false")
+GIT = ["git", *(part for setting in (*_SETTINGS, "core.hooksPath=/dev/null") for part in ("-c", setting))]
 
 
 class NightError(Exception):
@@ -77,10 +80,21 @@ def alone(checkout: Path) -> Iterator[None]:
 
 def _end_leftovers(mark: bytes) -> None:
     """Kill every process with this mark in its environment; without /proc, DVC's own locks tell of them."""
+    deadline = time.monotonic() + 10
+    while (left := _marked(mark)) and time.monotonic() < deadline:
+        for number in left:
+            with suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _marked(mark: bytes) -> list[int]:
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
+                found.append(int(folder.name))
+    return found
 
 
 def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
@@ -97,7 +111,8 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
     if not (folder / ".git").exists():
         _add_worktree(checkout, folder, base)
     git_dir = Path(git(folder, "rev-parse", "--absolute-git-dir"))
-    (git_dir / "index.lock").unlink(missing_ok=True)  # of a killed night; we are alone
+    for left in (git_dir / "index.lock", folder / ".dvc/tmp/rwlock"):  # of a killed night; we are alone
+        left.unlink(missing_ok=True)
     for link in _links(folder, checkout):
         if link.is_symlink():  # or Git would look through it for the .gitignore that it has there
             link.unlink()
@@ -282,8 +297,9 @@ def push(folder: Path, log: Callable[[str], None], timeout_seconds: float = DVC_
 
 
 def _has_remote(folder: Path) -> bool:
-    files = (folder / ".dvc" / name for name in ("config", "config.local"))
-    return any(git(folder, "config", "--file", str(file), "core.remote", fails="") for file in files)
+    config = ConfigParser()
+    config.read(folder / ".dvc" / name for name in ("config", "config.local"))
+    return bool(config.get("core", "remote", fallback=""))
 
 
 def git(

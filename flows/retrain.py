@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 from types import FrameType
@@ -73,19 +73,19 @@ def retrain(repo: Path, stage_timeout_seconds: float = STAGE_TIMEOUT_SECONDS) ->
     failure: State[Any] | None = None
     try:
         for stage in upstream(TARGET, repo):
-            timed(rows, stage, lambda stage=stage: reproduce(stage, repo, stage_timeout_seconds))
+            bring_up_to_date(stage, repo, stage_timeout_seconds, rows)
     except DvcError as error:
         failure = Failed(message=str(error))
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
     return failure or rows
 
 
-def timed(rows: list[dict[str, Any]], stage: str, work: Callable[[], str]) -> None:
-    """Add a row with what `work` says has become of a stage, and the seconds that it took; `failed` where it raises."""
+def bring_up_to_date(stage: str, repo: Path, timeout_seconds: float, rows: list[dict[str, Any]]) -> None:
+    """Run the task of a stage, and add a row with its outcome (`failed` where it raises) and the seconds it took."""
     rows.append({"stage": stage, "outcome": "failed", "seconds": 0.0})
     start = time.monotonic()
     try:
-        rows[-1]["outcome"] = work()
+        rows[-1]["outcome"] = reproduce(stage, repo, timeout_seconds)
     finally:
         rows[-1]["seconds"] = round(time.monotonic() - start, 1)
 

@@ -71,6 +71,16 @@ def test_without_a_champion_the_candidate_wins(decide, good, tmp_path):
         assert files_of(out) == files_of(good)
 
 
+def test_what_was_taken_back_is_not_promoted_again(footage, good, tmp_path):
+    champion = changed(good, tmp_path / "champion", noise=0.6)  # much worse
+    version = load_card(good / "gate")["version"]
+    for withdrawn, promoted in ((frozenset(), True), (frozenset({version}), False)):
+        table = gate(footage.features, footage.training, good, champion, tmp_path / "out", PARAMS, withdrawn)
+        assert table["promoted"].to_pylist() == [promoted]
+    assert "taken back" in table["reason"][0].as_py()
+    assert load_card(tmp_path / "out/gate") == load_card(champion / "gate")
+
+
 def test_stray_files_beside_the_models_change_nothing(decide, good, tmp_path):
     champion = changed(good, tmp_path / "champion", noise=0.01)
     plain, out = decide(good, champion)

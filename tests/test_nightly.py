@@ -13,12 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import publish
 import pytest
-from toy_project import PARAMS, ROOT, dvc, film, git, make_checkout
-
-sys.path.insert(0, str(ROOT / "flows"))
-
-import publish  # noqa: E402
+from toy_project import PARAMS, dvc, film, git, make_checkout
 
 TREE = ".nightly/tree"
 

@@ -57,6 +57,8 @@ def test_every_key_is_read_somewhere() -> None:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     read |= set(re.findall(r"\$\{data\.(\w+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8")))
+    for path in (ROOT / "flows").glob("*.py"):  # which know params.yaml, not vidrnn
+        read |= set(re.findall(r"""params\["nightly"\]\["(\w+)"\]""", path.read_text(encoding="utf-8")))
     assert [f"{section}.{key}" for section, key in KEYS if key not in read] == []
 
 
