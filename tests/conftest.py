@@ -139,6 +139,8 @@ def fill(root: Path, version: str) -> None:
             write(video_path(data / "tables" / name, *key.values()), name, [blank(name, **key, track_id=4)])
         event = blank("events", **key, recorded_at=recorded_at, model_version=version, track_ids=[4, 2])
         events = [{**event, "event_id": f"{video_id}{pts}", "onset_pts": pts} for pts in (90, 20)]
+        segment = blank("segments", **key, segment_id=f"{video_id}0", recorded_at=recorded_at, start="start")
+        write(video_path(data / "tables/segments", *key.values()), "segments", [segment])
         if video_id != "gate/a.mp4":  # nothing happened
             write(video_path(data / "tables/events", *key.values()), "events", events)
     write(data / "tables/videos.parquet", "videos", videos[::-1])

@@ -68,6 +68,16 @@ def write_regions(path, rows):
     write_table(path, pa.table({name: columns[name] for name in schema.names}, schema=schema), schema)
 
 
+def write_shots(path, shots):
+    """Signatures of frames: (pts, (S, S) uint8) each."""
+    schema = SCHEMAS["shots"]
+    signatures = schema.empty_table()["signature"].combine_chunks()
+    if shots:
+        signatures = pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack([signature for _, signature in shots]))
+    columns = {"frame_index": np.arange(len(shots)), "pts": np.array([pts for pts, _ in shots], np.int64)}
+    write_table(path, pa.table({**columns, "signature": signatures}, schema=schema), schema)
+
+
 def small_params(**sections):
     """`params.yaml`, with a training of about a second; `sections` such as train={"seed": 1} go on top."""
     small = {

@@ -29,13 +29,13 @@ LAYERS = (
     ("stages", "stages.*"),
     (
         "work",
-        "annotate report results tables object_tables evaluate gate train rescore score ray_fit fit extract index demo "
-        "fan_out",
+        "annotate report results tables object_tables segment_tables evaluate gate train rescore score ray_fit fit "
+        "extract index demo fan_out",
     ),
     (
         "domain",
-        "metrics labels events tracks objects calibration surprise checkpoint losses model cells windows features "
-        "sequences decode encode demo_plan demo_scene easel figures",
+        "metrics labels events tracks objects segments calibration surprise checkpoint losses model cells windows "
+        "features sequences decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "cards storage"),
     ("words", "params schema timebase errors"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPORT = Path("data/report/index.html")
 SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
 CELL_WIDTH = 40  # characters, by eye
-TABLES = "videos, frames, events, detections, tracks, promotions, metrics"
+TABLES = "videos, frames, events, detections, tracks, segments, promotions, metrics"
 
 commands = typer.Typer(
     help="Unlabelled video in, trusted tables out.",

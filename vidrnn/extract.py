@@ -60,7 +60,7 @@ class _Seen:
 
     Attributes:
         frame_index, pts: of the frame.
-        signature: (8, 8) uint8.
+        signature: (SIGNATURE, SIGNATURE) uint8.
         picture: (height, width) uint8, the working picture where the frame is analysed, else None.
     """
 

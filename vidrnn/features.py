@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from vidrnn.timebase import TimeBase
 
+SIGNATURE = 16  # parts of a picture, each way, whose mean luma tells one shot from another
 ROWS = 20
 _SUB = 2  # base squares per cell and axis
 _ORIENTATIONS = 6
@@ -155,9 +156,10 @@ def working_picture(luma: Luma, limited_range: bool, rotation: int, grid: Grid) 
 
 
 def signature(luma: Luma, rotation: int) -> Luma:
-    """The mean luma of 8 × 8 parts of a picture, from every eighth pixel: (8, 8) uint8."""
-    step = max(1, min(luma.shape) // 64)
-    small = cv2.resize(np.ascontiguousarray(luma[::step, ::step]), (8, 8), interpolation=cv2.INTER_AREA)
+    """The mean luma of SIGNATURE × SIGNATURE parts of a picture, from 8 × 8 pixels of each: uint8, upright."""
+    rows, columns = ((np.arange(8 * SIGNATURE) * side // (8 * SIGNATURE)) for side in luma.shape)
+    pixels = np.take(luma[rows], columns, axis=1)
+    small = cv2.resize(pixels, (SIGNATURE, SIGNATURE), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(np.rot90(np.asarray(small, np.uint8), rotation // 90))
 
 

@@ -63,11 +63,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("velocity_x", pa.float32(), False),
         ("velocity_y", pa.float32(), False),
     ),
-    # A row a decoded frame: the mean luma of 8 × 8 parts of it.
+    # A row a decoded frame: the mean luma of 16 × 16 parts of it.
     "shots": _schema(
         ("frame_index", pa.int64(), False),
         ("pts", pa.int64(), False),
-        ("signature", pa.fixed_shape_tensor(pa.uint8(), (8, 8)), False),
+        ("signature", pa.fixed_shape_tensor(pa.uint8(), (16, 16)), False),
     ),
     # A row a file.
     "videos": _schema(
@@ -152,6 +152,26 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("path", pa.list_(pa.list_(pa.float32(), 2)), False),
         ("mean_speed", pa.float32(), False),
         ("peak_score", pa.float32(), False),
+    ),
+    # A row a coherent stretch of a scored file. `start` is how it begins: `start` of the file, `cut`, `fade`,
+    # `dissolve` or `change` of what goes on; `boundary_score` how far that stands out, from 1. Stretches of a file
+    # with the same `group` show the same scene. The key frame is the one most like all of it.
+    "segments": _schema(
+        *_KEY,
+        ("segment_id", pa.string(), False),
+        ("onset_pts", pa.int64(), False),
+        ("offset_pts", pa.int64(), False),
+        ("onset_seconds", pa.float64(), False),
+        ("offset_seconds", pa.float64(), False),
+        ("onset_frame", pa.int64(), False),
+        ("offset_frame", pa.int64(), False),
+        ("recorded_at", _UTC),
+        ("start", pa.string(), False),
+        ("boundary_score", pa.float32()),
+        ("group", pa.int32(), False),
+        ("key_pts", pa.int64(), False),
+        ("key_seconds", pa.float64(), False),
+        ("key_frame", pa.int64(), False),
     ),
     # A row a gate decision and measure.
     "promotions": _schema(

@@ -1,4 +1,4 @@
-"""Scores to tables: `videos`, `frames`, `events`, `detections`, `tracks`, and a picture of every event."""
+"""Scores to tables of videos, frames, events, objects and segments, and a picture of every event and segment."""
 
 import hashlib
 import json
@@ -23,6 +23,7 @@ from vidrnn.object_tables import Objects, find_objects
 from vidrnn.objects import BOX
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import SCHEMAS, scores_schema
+from vidrnn.segment_tables import find_segments
 from vidrnn.storage import (
     digest,
     is_fresh,
@@ -36,9 +37,9 @@ from vidrnn.storage import (
 )
 from vidrnn.timebase import TimeBase
 
-PICTURE_WIDTH = 640  # pixels at most, of the picture of an event
+PICTURE_WIDTH = 640  # pixels at most, of the picture of an event or segment
 _JPEG_QUALITY = 88
-PARTS = ("frames", "events", "detections", "tracks")  # a folder of each, with a file a video
+PARTS = ("frames", "events", "detections", "tracks", "segments")  # a folder of each, with a file a video
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class _Job:
     source: Path
     row: dict[str, Any]  # of the table `videos`
     regions: Path
+    shots: Path
     scores: Path
     outs: dict[str, Path]  # by the names in PARTS
     pictures: Path
@@ -72,7 +74,7 @@ def make_tables(
         features, models, scores: roots of earlier stages.
         alarms: the rate that sets the threshold, and which alarms are one event.
         out: gets `videos.parquet`, and a file a video below a folder for each of `PARTS`.
-        media: gets a JPEG an event, named by its id.
+        media: gets a JPEG an event and a segment, named by its id.
     """
     decoded = {row["video_id"]: row for row in read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()}
     skipped = json.loads((scores / "skipped.json").read_text(encoding="utf-8"))
@@ -91,10 +93,10 @@ def make_tables(
             continue
         made_from = digest([read_metadata(path)["digest"], json.loads(json.dumps(row, default=str)), common])
         outs = {part: video_path(out / part, camera_id, video_id) for part in PARTS}
-        regions = video_path(features / "regions", camera_id, video_id)
+        regions, shots = (video_path(features / part, camera_id, video_id) for part in ("regions", "shots"))
         pictures = video_path(media, camera_id, video_id).parent
         card = cards[camera_id]
-        jobs.append(_Job(videos / video_id, row, regions, path, outs, pictures, card, alarms, made_from))
+        jobs.append(_Job(videos / video_id, row, regions, shots, path, outs, pictures, card, alarms, made_from))
     stale = [job for job in jobs if not _has_tables(job)]
     undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
     for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
@@ -110,11 +112,12 @@ def _has_tables(job: _Job) -> bool:
 
 
 def _picture_paths(job: _Job) -> list[Path]:
-    """Of the events that the table tells."""
+    """Of the events and segments that the tables tell."""
     if not job.row["width"]:  # of a sequence there is no picture
         return []
     ids = pq.read_table(job.outs["events"], columns=["event_id"], partitioning=None)["event_id"].to_pylist()
-    return [job.pictures / f"{event_id}.jpg" for event_id in ids]
+    ids += pq.read_table(job.outs["segments"], columns=["segment_id"], partitioning=None)["segment_id"].to_pylist()
+    return [job.pictures / f"{name}.jpg" for name in ids]
 
 
 def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str) -> dict[str, Any]:
@@ -128,7 +131,7 @@ def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str
 
 
 def _make(job: _Job) -> None:
-    """Write what one video lacks: the tables, and then the pictures of the events."""
+    """Write what one video lacks: the tables, and then the pictures of events and segments."""
     if not _has_tables(job):
         _write_tables(job)
     if not job.row["width"]:
@@ -136,7 +139,12 @@ def _make(job: _Job) -> None:
     peaks = read_table(job.outs["events"], SCHEMAS["events"], ["event_id", "peak_seconds"]).to_pylist()
     frames = read_table(job.outs["frames"], SCHEMAS["frames"], ["time_seconds", "pts"])
     pts_at = dict(zip(frames["time_seconds"].to_pylist(), frames["pts"].to_pylist(), strict=True))
-    _write_pictures(job, {pts_at[peak["peak_seconds"]]: peak["event_id"] for peak in peaks})
+    wanted: dict[int, list[str]] = {}
+    for peak in peaks:
+        wanted.setdefault(pts_at[peak["peak_seconds"]], []).append(peak["event_id"])
+    for segment in read_table(job.outs["segments"], SCHEMAS["segments"], ["key_pts", "segment_id"]).to_pylist():
+        wanted.setdefault(segment["key_pts"], []).append(segment["segment_id"])
+    _write_pictures(job, wanted)
 
 
 def _write_tables(job: _Job) -> None:
@@ -159,7 +167,9 @@ def _write_tables(job: _Job) -> None:
     objects = find_objects(job.row, job.regions, table, _end(job, rows))
     spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
     events = pa.Table.from_pylist([_event(job, rows, span, tail, objects) for span in spans], schema=SCHEMAS["events"])
-    for part, made in (("events", events), ("detections", objects.detections), ("tracks", objects.tracks)):
+    segments = find_segments(job.row, job.shots, table, _end(job, rows))
+    of_objects = {"detections": objects.detections, "tracks": objects.tracks}
+    for part, made in ({"events": events, "segments": segments} | of_objects).items():
         write_table(job.outs[part], made, SCHEMAS[part], metadata)
 
 
@@ -278,8 +288,8 @@ def _sided(low: float, high: float, ways: tuple[str, str]) -> str:
     return f"{-low:.2f} {negative} to {high:.2f} {positive}"
 
 
-def _write_pictures(job: _Job, wanted: dict[int, str]) -> None:
-    """A JPEG of each event's highest frame; one that cannot be decoded again has none, and the report says so."""
+def _write_pictures(job: _Job, wanted: dict[int, list[str]]) -> None:
+    """A JPEG of the frame at each pts, by these names; one that cannot be decoded again has none."""
     if not wanted:
         return
     try:
@@ -288,7 +298,8 @@ def _write_pictures(job: _Job, wanted: dict[int, str]) -> None:
                 scale = min(1.0, PICTURE_WIDTH / picture.shape[1])
                 small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
                 body = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-                with replacing(job.pictures / f"{wanted[pts]}.jpg") as partial:
-                    partial.write_bytes(np.asarray(body).tobytes())
+                for name in wanted[pts]:
+                    with replacing(job.pictures / f"{name}.jpg") as partial:
+                        partial.write_bytes(np.asarray(body).tobytes())
     except DecodeError as error:
-        print(f"tables: {job.row['video_id']}: no pictures of its events: {error}", flush=True)
+        print(f"tables: {job.row['video_id']}: no pictures of it: {error}", flush=True)
