@@ -122,7 +122,8 @@ def fill(root: Path, version: str) -> None:
     videos = []
     for video_id, recorded_at in VIDEOS.items():
         key = {"camera_id": video_id.split("/")[0], "video_id": video_id}
-        videos.append(blank("videos", **key, recorded_at=recorded_at, message=version))
+        facts = {"sha256": f"hash of {video_id}", "time_base_num": 1, "time_base_den": 1000, "duration_seconds": 3600.0}
+        videos.append(blank("videos", **key, **facts, recorded_at=recorded_at, message=version))
         frames = [
             blank(
                 "frames",
@@ -138,15 +139,18 @@ def fill(root: Path, version: str) -> None:
         for name in ("detections", "tracks"):
             write(video_path(data / "tables" / name, *key.values()), name, [blank(name, **key, track_id=4)])
         event = blank("events", **key, recorded_at=recorded_at, model_version=version, track_ids=[4, 2])
-        events = [{**event, "event_id": f"{video_id}{pts}", "onset_pts": pts} for pts in (90, 20)]
         segment = blank("segments", **key, segment_id=f"{video_id}0", recorded_at=recorded_at, start="start")
         write(video_path(data / "tables/segments", *key.values()), "segments", [segment])
+        events = [
+            {**event, "event_id": f"{video_id}{pts}", "onset_pts": pts, "offset_pts": pts + 40} for pts in (90, 20)
+        ]
         if video_id != "gate/a.mp4":  # nothing happened
             write(video_path(data / "tables/events", *key.values()), "events", events)
     write(data / "tables/videos.parquet", "videos", videos[::-1])
     write(data / "promotions.parquet", "promotions", [blank("promotions", camera_id="gate", reason=version)])
     rows = [blank("metrics", camera_id=camera, name="auroc", value=0.5) for camera in ("gate", "*")]
     write(data / "metrics.parquet", "metrics", rows)
+    write_json(data / "model/gate/model.json", {"version": version})
     write_json(data / "metrics/train.json", {"version": version})
     write_json(data / "metrics/evaluate.json", {"auroc": {"low": 0.4}})
 
@@ -167,12 +171,16 @@ def make_repository(root: Path) -> None:
     root.mkdir()
     git(root, "init", "-q")
     subprocess.run([*DVC, "init", "-q"], cwd=root, check=True)
+    (root / "data/videos").mkdir(parents=True)
+    (root / "data/videos/footage.txt").write_text("stands for footage")
     (root / "dvc.yaml").write_text(
         "stages:\n"
         "  make:\n"
         "    cmd: 'true'\n"
+        "    deps: [data/videos]\n"
+        "    params: [model.cell, index.train]\n"
         "    outs: [data/tables: {persist: true}, data/promotions.parquet: {persist: true},"
-        " data/metrics.parquet: {persist: true}]\n"
+        " data/metrics.parquet: {persist: true}, data/model: {persist: true}]\n"
         "    metrics: [data/metrics/train.json: {cache: false, persist: true},"
         " data/metrics/evaluate.json: {cache: false, persist: true}]\n"
     )
@@ -181,6 +189,10 @@ def make_repository(root: Path) -> None:
     git(root, "tag", "bare")
     for version in ("one", "two"):
         fill(root, version)
+        cell = {"one": "gru", "two": "lstm"}[version]
+        (root / "params.yaml").write_text(
+            f"data: {{videos: data/videos}}\nmodel: {{cell: {cell}}}\nindex: {{train: ['*']}}\n"
+        )
         subprocess.run([*DVC, "repro", "-q", "-f"], cwd=root, check=True)
         git(root, "add", "-A")
         git(root, "commit", "-qm", version)

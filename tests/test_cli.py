@@ -80,7 +80,7 @@ def test_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["table", "nope"], r"error: no table is called 'nope'; there are videos, frames, .*\n"),
+        (["table", "nope"], r"error: no table is called 'nope'; there are 'videos', 'frames', .*\n"),
         (["table", "events", "--columns", "kind,when"], r"error: events has no column 'when'; .*\n"),
         (["table", "events", "--camera", "attic"], r"error: no camera is called 'attic' in videos; .*\n"),
         (["table", "events", "--rev", "nowhere"], r"error: revision 'nowhere' cannot be read .*\n"),

@@ -10,14 +10,15 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import DVC, NIGHT, VIDEOS, git, make_repository
+from conftest import DVC, NIGHT, VIDEOS, blank, git, make_repository, write
 
 from vidrnn import results
 from vidrnn.errors import SchemaError, UserError
 from vidrnn.schema import SCHEMA_VERSION, SCHEMAS
-from vidrnn.storage import video_path
+from vidrnn.storage import video_path, write_json
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_only_files_that_can_match_are_opened(repo: Path) -> None:
 def test_an_empty_answer_is_no_error(template: Path) -> None:
     empty = results.load("events", video="gate/a.mp4", repo=template)
     assert len(empty) == 0 and list(empty.columns) == SCHEMAS["events"].names
-    assert len(results.load("events", camera="gate", start="2030-01-01", repo=template)) == 0
+    assert len(results.load("events", camera="gate", start="2026-03-01T22:30", end="2026-03-02", repo=template)) == 0
 
 
 def test_from_any_folder_inside(template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -122,12 +123,12 @@ def test_from_any_folder_inside(template: Path, monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"name": "event"}, "no table is called 'event'; there are videos, frames, events, detections, .*"),
+        ({"name": "event"}, "no table is called 'event'; .*'videos', 'frames', 'events'.*"),
         ({"name": "index"}, "no table is called 'index'"),
-        ({"name": "events", "columns": ["kind", "when"]}, "events has no column 'when'; it has camera_id, video_id,"),
+        ({"name": "events", "columns": ["kind", "when"]}, r"events has no column 'when'; of \d\d, the nearest are '"),
         ({"name": "frames", "camera": "gat"}, "no camera is called 'gat' in videos; there are 'gate', 'north yard'"),
         ({"name": "metrics", "camera": "gat"}, r"no camera is called 'gat' in metrics; there are '\*', 'gate'"),
-        ({"name": "frames", "video": "x.mp4"}, "no video is called 'x.mp4' in videos; load `videos` to see them"),
+        ({"name": "frames", "video": "x.mp4"}, "no video is called 'x.mp4' in videos; there are 'gate/a.mp4', "),
         (
             {"name": "events", "camera": "north yard", "video": "gate/a.mp4"},
             "no video of camera 'north yard' is called",
@@ -136,10 +137,24 @@ def test_from_any_folder_inside(template: Path, monkeypatch: pytest.MonkeyPatch,
         ({"name": "promotions", "end": "2026"}, "promotions has no column 'recorded_at', so that `end` cannot choose"),
         ({"name": "frames", "start": "soon"}, "`start` should be a time such as .*, found 'soon'"),
         ({"name": "frames", "end": pd.NaT}, "`end` should be a time"),
-        ({"name": "frames", "rev": "nowhere"}, "revision 'nowhere' cannot be read from .*: unknown Git revision"),
+        ({"name": "frames", "rev": "bar"}, "revision 'bar' cannot be read from .*: unknown .* did you mean 'bare'"),
+        ({"name": "frames", "rev": "latest"}, "no night has been published in .*: there is no branch 'vidrnn/nightly'"),
         ({"name": "frames", "rev": "bare"}, "revision 'bare' holds no data/tables/frames: nothing had been made"),
         ({"name": "metrics", "rev": "bare"}, "revision 'bare' holds no data/metrics.parquet"),
-        ({"name": "frames", "rev": "one", "camera": "gat"}, "no camera is called 'gat' in videos of revision 'one'"),
+        (
+            {"name": "frames", "rev": "one", "camera": "gat"},
+            "no camera is called 'gat' in videos of revision 'one'; there are .* did you mean 'gate'?",
+        ),
+        (
+            {"name": "events", "camera": "gate", "start": "2030-01-01"},
+            r"no footage of camera 'gate' was recorded at that time; the nearest ends at 2026-03-02T23:00:00\+00:00",
+        ),
+        (
+            {"name": "events", "start": "2026-03-01T23:30", "end": "2026-03-02"},
+            r"no footage was recorded at that time; .* ends at 2026-03-01T23:00.* and .* begins at 2026-03-02T22:00",
+        ),
+        ({"name": "frames", "start": "2026-03-02", "end": "2026-03-01"}, "`start` should be before `end`"),
+        ({"name": "events", "camera": "north yard", "end": "2026"}, "no footage of camera 'north yard' has a time of"),
     ],
 )
 def test_mistakes_are_one_sentence(template: Path, arguments: dict[str, Any], sentence: str) -> None:
@@ -164,6 +179,8 @@ def test_not_made_yet(repo: Path) -> None:
     for name, path in results.TABLES.items():
         with pytest.raises(UserError, match=f"{path}: not made yet in .*; run `dvc repro`"):
             results.load(name, repo=repo)
+        with pytest.raises(UserError, match=f"{path}: not made yet in .*; run `dvc repro`"):
+            results.open(name, repo=repo)
     assert len(results.load("events", rev="one", repo=repo)) == 4  # the cache still has it
 
 
@@ -225,6 +242,160 @@ def test_damage_is_one_sentence(repo: Path, content: bytes) -> None:
     with pytest.raises(SchemaError, match=r"data/metrics\.parquet: not readable .*; delete it and run") as caught:
         results.load("metrics", repo=repo)
     assert "\n" not in str(caught.value)
+
+
+# A dataset
+
+
+@pytest.mark.parametrize("rev", [None, "one"])
+def test_a_dataset_is_read_when_it_is_asked(template: Path, rev: str | None) -> None:
+    dataset = results.open("frames", rev=rev, repo=template)
+    assert dataset.schema.equals(SCHEMAS["frames"])
+    assert dataset.count_rows() == 15
+    found = dataset.to_table(columns=["score"], filter=pc.field("video_id") == "gate/a.mp4")
+    assert found["score"].to_pylist() == results.load("frames", video="gate/a.mp4", repo=template)["score"].tolist()
+    with pytest.raises(UserError, match="no table is called 'frame'"):
+        results.open("frame", repo=template)
+
+
+# Elsewhere
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_from_another_repository_by_url(repo: Path, tmp_path: Path, bare: bool) -> None:
+    subprocess.run([*DVC, "remote", "add", "-q", "-d", "store", str(tmp_path / "store")], cwd=repo, check=True)
+    git(repo, "commit", "-qam", "remote")  # of which the revisions below know nothing
+    shutil.copytree(repo / ".dvc/cache", tmp_path / "store")
+    git(repo, "branch", results.PUBLISHED, "one")
+    elsewhere = tmp_path / "elsewhere.git"
+    git(tmp_path, "clone", "-q", "--bare", str(repo), str(elsewhere))
+    shutil.rmtree(repo)
+    url: str | Path = elsewhere if bare else f"file://{elsewhere}"
+    assert set(results.load("events", repo=url)["model_version"]) == {"two"}  # of the default branch
+    assert set(results.load("events", rev="latest", repo=url)["model_version"]) == {"one"}
+    assert results.metrics(rev="one", repo=url)["train"] == results.metrics(rev="latest", repo=url)["train"]
+    assert results.versions(repo=url)["subject"].tolist() == ["two", "one"]
+    assert results.lineage("gate/b.mp420", repo=url)["subject"] == "two"
+    with pytest.raises(UserError, match=r"file:///nowhere: cannot be cloned"):
+        results.load("events", repo="file:///nowhere")
+
+
+def test_latest_is_the_last_published_night(repo: Path) -> None:
+    git(repo, "branch", results.PUBLISHED, "one")
+    assert set(results.load("events", rev="latest", repo=repo)["model_version"]) == {"one"}
+    git(repo, "branch", "-f", results.PUBLISHED, "two")
+    assert results.metrics(rev="latest", repo=repo)["train"] == {"version": "two"}
+
+
+def test_a_tag_with_a_slash_is_a_revision(repo: Path) -> None:
+    for tag in ("model/v12", "model@v12"):
+        git(repo, "tag", tag, "one")
+        assert set(results.load("events", rev=tag, repo=repo)["model_version"]) == {"one"}
+
+
+# Versions
+
+
+def test_versions(template: Path) -> None:
+    found = results.versions(repo=template)
+    assert found["subject"].tolist() == ["two", "one"]
+    assert [git(template, "rev-parse", "--short=12", rev) for rev in ("two", "one")] == found["commit"].tolist()
+    assert "two" in found["refs"][0].split(", ") and found["refs"][1] == "one"
+    assert found["date"][0].tzinfo is not None and found["date"][0] >= found["date"][1]
+    assert found["footage"][0] == found["footage"][1]
+    assert found["model"][0] != found["model"][1] and found["tables"][0] != found["tables"][1]
+    assert found["params.model.cell"].tolist() == ["lstm", "gru"]
+    assert "params.index.train" not in found  # the same in both
+    assert found["metrics.train.version"].tolist() == ["two", "one"]
+
+
+def test_versions_where_nothing_was_committed(tmp_path: Path) -> None:
+    subprocess.run([*DVC, "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    with pytest.raises(UserError, match="no version was committed yet"):
+        results.versions(repo=tmp_path)
+
+
+def test_metrics_table(repo: Path) -> None:
+    write_json(repo / "data/metrics/evaluate.json", {"auroc": {"value": 0.5, "low": 0.4}, "hours": 2})
+    found = results.metrics_table([None, "one"], repo=repo)
+    assert found["rev"].tolist()[1] == "one" and pd.isna(found["rev"][0])
+    assert found["metrics.evaluate.auroc"][0] == 0.5 and found["metrics.evaluate.hours"][0] == 2
+    assert found["params.model.cell"].tolist() == ["lstm", "gru"]
+    assert all(isinstance(dtype, pd.ArrowDtype) for dtype in found.dtypes)
+    with pytest.raises(UserError, match="revision 'tow' cannot be read from"):
+        results.metrics_table(["tow"], repo=repo)
+
+
+def change_events(repo: Path, *rows: dict[str, Any]) -> None:
+    """Have the workspace hold these events of one video, and no others of it."""
+    path = video_path(repo / "data/tables/events", "gate", "gate/b.mp4")
+    path.unlink()  # the cache may share its bytes
+    key = {"camera_id": "gate", "video_id": "gate/b.mp4", "recorded_at": NIGHT, "track_ids": [4, 2]}
+    write(path, "events", [blank("events", **key, model_version="three", **row) for row in rows])
+
+
+def test_diff_tells_what_appeared_vanished_and_changed(repo: Path) -> None:
+    same = {"event_id": "gate/b.mp420", "onset_pts": 20, "offset_pts": 60}
+    moved = {"event_id": "other", "onset_pts": 95, "offset_pts": 131}
+    change_events(repo, same, moved, {"event_id": "new", "onset_pts": 500, "offset_pts": 600})
+    found = results.diff("events", "two", None, repo=repo)
+    assert found["change"].tolist() == ["changed", "appeared"]  # of the first the model version alone has changed
+    assert found["event_id"].tolist() == ["other", "new"]
+    assert found["differs"].tolist()[0] == ["event_id", "onset_pts", "offset_pts"]
+    assert (found["onset_pts"][0], found["before_onset_pts"][0]) == (95, 90)
+    assert found["before_event_id"][0] == "gate/b.mp490" and "before_kind" not in found
+    back = results.diff("events", None, "two", repo=repo)
+    assert back["change"].tolist() == ["changed", "vanished"] and back["event_id"].tolist() == ["gate/b.mp490", "new"]
+
+
+def test_diff_of_events_of_two_kinds_or_apart_is_no_change(repo: Path) -> None:
+    change_events(
+        repo,
+        {"event_id": "a", "onset_pts": 30, "offset_pts": 60, "kind": "camera_moved"},
+        {"event_id": "b", "onset_pts": 130, "offset_pts": 160},
+    )
+    found = results.diff("events", "two", None, repo=repo)
+    assert found["change"].value_counts().to_dict() == {"appeared": 2, "vanished": 2}
+
+
+def test_diff_of_the_same_is_empty_and_of_other_tables_goes_by_their_keys(template: Path) -> None:
+    for name in results.TABLES:
+        same = results.diff(name, "one", "one", repo=template)
+        assert len(same) == 0 and list(same.columns) == ["change", "differs", *SCHEMAS[name].names]
+    assert len(results.diff("events", "one", "two", repo=template)) == 0
+    videos = results.diff("videos", "one", "two", repo=template)
+    assert videos["change"].tolist() == ["changed"] * 3 and videos["before_message"].tolist() == ["one"] * 3
+
+
+def test_lineage(repo: Path) -> None:
+    found = results.lineage("gate/b.mp420", repo=repo)
+    assert found["file"] == "data/videos/gate/b.mp4" and found["sha256"] == "hash of gate/b.mp4"
+    assert (found["onset_pts"], found["offset_pts"], found["time_base"]) == (20, 60, "1/1000")
+    assert found["recorded_at"] == "2026-03-01T22:00:00+00:00" and found["model_version"] == "two"
+    assert found["commit"] == found["model_commit"] == git(repo, "rev-parse", "two") and found["subject"] == "two"
+    assert found["params"] == {"index.train": ["*"], "model.cell": "lstm"}
+    assert json.loads(json.dumps(found)) == found
+    before = results.lineage("gate/b.mp420", rev="one", repo=repo)
+    assert before["commit"] == git(repo, "rev-parse", "one") and before["params"]["model.cell"] == "gru"
+    assert before["model"] != found["model"] and before["footage"] == found["footage"]
+
+
+def test_lineage_searches_the_history(repo: Path) -> None:
+    change_events(repo, {"event_id": "only here", "onset_pts": 1, "offset_pts": 2})
+    subprocess.run([*DVC, "repro", "-q", "-f"], cwd=repo, check=True)
+    uncommitted = results.lineage("only here", repo=repo)
+    assert uncommitted["commit"] is None and uncommitted["model_commit"] == git(repo, "rev-parse", "two")
+    git(repo, "commit", "-qam", "three")
+    change_events(repo, {"event_id": "later", "onset_pts": 1, "offset_pts": 2})
+    assert results.lineage("only here", repo=repo)["subject"] == "three"
+    assert results.lineage("gate/b.mp490", repo=repo)["subject"] == "two"
+    with pytest.raises(UserError, match=r"no event .* is called 'latr'; .* did you mean 'later'\?"):
+        results.lineage("latr", repo=repo)
+    with pytest.raises(UserError, match="no event of revision 'one' is called 'later'"):
+        results.lineage("later", rev="one", repo=repo)
+    shutil.rmtree(repo / ".dvc/cache")
+    with pytest.raises(UserError, match=r"is called 'latr'; .*; 3 versions could not be searched: .*`dvc fetch"):
+        results.lineage("latr", repo=repo)
 
 
 def test_import_leaves_dvc_alone() -> None:

@@ -65,7 +65,7 @@ def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the 
 
     Example: vidrnn report --open
     """
-    from vidrnn.results import find_root
+    from vidrnn.revisions import find_root
 
     path = find_root(".") / REPORT
     if not path.is_file():

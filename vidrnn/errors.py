@@ -1,9 +1,26 @@
 """The errors that reach a user. Each message is one sentence: what, where, expected, found, how to mend it."""
 
+import difflib
+from collections.abc import Iterable
+
+_FEW = 8  # names that a sentence may list
+
 
 def printable(text: str) -> str:
     """The text with what a terminal would obey, or could not print, spelled out: a file name may hold anything."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What there is instead of `word`, for a sentence: all names if they are few, else those that are most like it."""
+    names = list(dict.fromkeys(known))
+    alike = difflib.get_close_matches(word, names, n=_FEW, cutoff=0.0 if len(names) > _FEW else 0.6)
+    if len(names) > _FEW:
+        return f"of {len(names)}, the nearest are {', '.join(map(repr, alike))}"
+    if not names:
+        return "there are none"
+    listed = ", ".join(map(repr, names))
+    return f"there are {listed}" + (f"; did you mean {alike[0]!r}?" if alike and len(names) > 1 else "")
 
 
 class VidrnnError(Exception):

@@ -1,17 +1,21 @@
-"""The public API: any table or measure, of the workspace or of any Git revision, as a DataFrame or a dict.
+"""The public API: any table or measure, of the workspace or of any Git revision, as a DataFrame, a dataset or a dict.
 
     from vidrnn import results
     events = results.load("events", camera="gate", start="2026-03-01")
     before = results.load("events", rev="HEAD~1", columns=["onset_seconds", "peak_score"])
+    night = results.load("events", rev="latest", repo="git@host:us/vidrnn.git")
     results.metrics()["evaluate"]
+    results.diff("events", "HEAD~1", "HEAD")
+    results.lineage(events["event_id"][0])
 
-Only what is asked for is read: cameras and videos choose files, columns and times are pushed down to Parquet.
+Only what is asked for is read: cameras and videos choose files, columns and times are pushed down to Parquet. `repo` is
+any folder inside a checkout, or the URL of a repository elsewhere; `rev` a tag, a branch, a commit, an experiment, or
+`latest`, the last published night.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,7 +26,9 @@ import pyarrow.dataset as ds
 from pyarrow import fs as pafs
 from ruamel.yaml import YAML
 
-from vidrnn.errors import SchemaError, UserError
+from vidrnn.errors import SchemaError, UserError, nearest
+from vidrnn.revisions import PUBLISHED as PUBLISHED
+from vidrnn.revisions import Commit, Repository, inputs, leaves, of, outputs, params, telling
 from vidrnn.schema import SCHEMAS, validate
 from vidrnn.storage import check_version, video_path
 
@@ -38,8 +44,12 @@ TABLES = {
     "metrics": "data/metrics.parquet",
 }
 METRICS = "data/metrics"  # a JSON file a stage
+MODEL = "data/model"
 
 _ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
+# What tells the rows of a table from one another, as far as it has these.
+_KEY = (*_ORDER, "event_id", "segment_id", "measure", "name")
+_SHORT = 12  # hex digits of a commit or of a hash, where a person reads it
 
 
 def load(
@@ -62,18 +72,18 @@ def load(
         start: only rows with `recorded_at` at or after this time; without a zone it is UTC.
         end: only rows with `recorded_at` before this time. Rows without a time never match `start` or `end`.
         columns: of the table, in the order wanted; None takes all.
-        repo: any folder inside the checkout.
+        repo: any folder inside the checkout, or a URL.
 
     Raises:
-        UserError: there is no such table, column, camera, video or revision, or its data is not here.
+        UserError: there is no such table, column, camera, video, revision or footage of that time, or its data is not
+            here.
         SchemaError: a file breaks its contract or was written with another schema version.
     """
-    if name not in SCHEMAS or name not in TABLES:
-        raise UserError(f"no table is called {name!r}; there are {', '.join(TABLES)}")
-    schema = SCHEMAS[name]
+    schema = _schema(name)
     wanted = schema.names if columns is None else list(columns)
-    if unknown := [column for column in wanted if column not in schema.names]:
-        raise UserError(f"{name} has no column {unknown[0]!r}; it has {', '.join(schema.names)}")
+    for column in wanted:
+        if column not in schema.names:
+            raise UserError(f"{name} has no column {column!r}; {nearest(column, schema.names)}")
     for argument, column, value in (
         ("camera", "camera_id", camera),
         ("video", "video_id", video),
@@ -83,16 +93,35 @@ def load(
         if value is not None and column not in schema.names:
             raise UserError(f"{name} has no column {column!r}, so that `{argument}` cannot choose among its rows")
 
-    root = find_root(repo)
+    here = Repository.at(repo)
     order = [column for column in _ORDER if column in schema.names]
-    condition = _condition(camera, video, _instant("start", start), _instant("end", end))
+    since, until = _instant("start", start), _instant("end", end)
+    condition = _condition(camera, video, since, until)
     read = list(dict.fromkeys([*order, *wanted]))
-    table = _read(root, rev, name, read, condition, camera, video)
-    if not table.num_rows and (camera is not None or video is not None):
-        _check_known(root, rev, name, camera, video)
+    table = _read(here, rev, name, read, condition, camera, video)
+    if not table.num_rows and not (camera is None and video is None and since is None and until is None):
+        _check_known(here, rev, name, camera, video, since, until)
     table = table.sort_by([(column, "ascending") for column in order])
     frame: pd.DataFrame = table.select(wanted).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def open(name: str, rev: str | None = None, repo: str | Path = ".") -> ds.Dataset:
+    """Open a table without reading it: for DuckDB, Polars, or a table that does not fit into memory.
+
+        duckdb.sql("select camera_id, count(*) from events group by 1")  # events = results.open("events")
+        polars.scan_pyarrow_dataset(results.open("frames"))
+
+    Args:
+        name: as of `load`, and so are the others.
+
+    Raises:
+        UserError: there is no such table or revision.
+        SchemaError: a file breaks its contract or was written with another schema version.
+    """
+    _schema(name)
+    with telling(rev, TABLES[name]):
+        return _dataset(Repository.at(repo), rev, name, None, None)
 
 
 def metrics(rev: str | None = None, repo: str | Path = ".") -> dict[str, Any]:
@@ -100,40 +129,156 @@ def metrics(rev: str | None = None, repo: str | Path = ".") -> dict[str, Any]:
 
     Args:
         rev: a Git revision; None reads the workspace.
-        repo: any folder inside the checkout.
+        repo: any folder inside the checkout, or a URL.
 
     Raises:
         UserError: there is no such revision, or nothing has been measured yet.
         SchemaError: a file is not JSON.
     """
-    measured = {}
-    with _source(find_root(repo), rev, METRICS) as source:
-        for info in source.get_file_info(pafs.FileSelector(METRICS)):
-            if info.is_file and info.path.endswith(".json"):
-                with source.open_input_stream(info.path) as file:
-                    text = file.read()
-                try:
-                    measured[PurePosixPath(info.path).stem] = json.loads(text)
-                except ValueError as error:
-                    raise SchemaError(f"{info.path}{_of(rev)}: not JSON ({error}); run `dvc repro`") from None
-    return dict(sorted(measured.items()))
+    here = Repository.at(repo)
+    measured = _metrics(here, rev)
+    if not measured:
+        raise UserError(
+            f"revision {rev!r} holds no {METRICS}: nothing had been measured"
+            if rev
+            else f"{METRICS}: not made yet in {here}; run `dvc repro`, or `git checkout` what was made elsewhere"
+        )
+    return measured
 
 
-def find_root(folder: str | Path) -> Path:
-    """The checkout that `folder` lies in.
+def metrics_table(revs: Sequence[str | None], repo: str | Path = ".") -> pd.DataFrame:
+    """Compare revisions: a row each, a column a measure, and one a param that is not the same in all of them.
+
+    Args:
+        revs: Git revisions; None among them is the workspace.
+        repo: any folder inside the checkout, or a URL.
+
+    Returns:
+        The columns `rev`, `metrics.STAGE.NAME...` (of a measure with an interval, its value) and `params.SECTION.KEY`.
 
     Raises:
-        UserError: neither it nor any folder above holds `.dvc`.
+        UserError: there is no such revision.
+        SchemaError: a file of one cannot be read.
     """
-    path = Path(folder).resolve()
-    for candidate in (path, *path.parents):
-        if (candidate / ".dvc").is_dir():
-            return candidate
-    raise UserError(f"{path}: not inside a vidrnn checkout (no .dvc here or above); change to its folder")
+    here = Repository.at(repo)
+    locks = [here.lock(rev) for rev in revs]
+    return _compared([{"rev": rev} for rev in revs], list(revs), locks, here)
 
 
-def _of(rev: str | None) -> str:
-    return "" if rev is None else f" of revision {rev!r}"
+def versions(repo: str | Path = ".") -> pd.DataFrame:
+    """Tell every version of the data and the model that was committed, the newest first.
+
+    Returns:
+        A row a commit that changed `dvc.lock`, on any branch or tag: `commit`, `date` (UTC), `refs` (tags and branches
+        that point at it), `subject`, the start of the MD5 of the `footage`, the `model` and the `tables`, and the
+        columns of `metrics_table`.
+
+    Raises:
+        UserError: there is no Git history.
+        SchemaError: a file of it cannot be read.
+    """
+    here = Repository.at(repo)
+    commits = here.history()
+    if not commits:
+        raise UserError(f"{here}: no version was committed yet; `git add dvc.lock data/metrics` and commit")
+    rows = []
+    for commit in commits:
+        made, read = outputs(commit.lock), inputs(commit.lock)
+        footage = _footage(here, commit.sha)
+        hashes = (made | read).get(footage), made.get(MODEL), made.get(_out_of(made, TABLES["events"]))
+        rows.append(
+            {
+                "commit": commit.sha[:_SHORT],
+                "date": pd.Timestamp(commit.date).tz_convert("UTC"),
+                "refs": ", ".join(commit.refs),
+                "subject": commit.subject,
+                **{
+                    name: found and found[:_SHORT]
+                    for name, found in zip(("footage", "model", "tables"), hashes, strict=True)
+                },
+            }
+        )
+    return _compared(rows, [commit.sha for commit in commits], [commit.lock for commit in commits], here)
+
+
+def diff(name: str, rev_a: str | None, rev_b: str | None, repo: str | Path = ".") -> pd.DataFrame:
+    """Tell how a table differs between two revisions.
+
+    Two rows are the same one if their ids, frame or name are. Events are the same, too, if they are of one
+    kind and overlap in one video: another model may see one begin a moment earlier. `model_version` alone is no change.
+
+    Args:
+        name: of a table.
+        rev_a, rev_b: the earlier and the later one; None is the workspace.
+        repo: any folder inside the checkout, or a URL.
+
+    Returns:
+        The rows that differ, with the columns of the table as in `rev_b` (of what vanished, as in `rev_a`), after
+        `change`: `appeared`, `vanished` or `changed`, and `differs`: the names of the columns that changed. For each of
+        these there is one more, `before_NAME`.
+
+    Raises:
+        as `load`.
+    """
+    schema = _schema(name)
+    here = Repository.at(repo)
+    before, after = (_read(here, rev, name, schema.names).to_pylist() for rev in (rev_a, rev_b))
+    compared = [column for column in schema.names if column != "model_version"]
+    rows: list[dict[str, Any]] = []
+    for old, new in _paired(schema, before, after):
+        if old is None or new is None:
+            rows.append({"change": "appeared" if old is None else "vanished", "differs": [], **(new or old or {})})
+            continue
+        differs = [column for column in compared if repr(old[column]) != repr(new[column])]  # a NaN is a NaN
+        if differs:
+            was = {f"before_{column}": old[column] for column in differs}
+            rows.append({"change": "changed", "differs": differs, **new, **was})
+    changed = [column for column in schema.names if any(column in row["differs"] for row in rows)]
+    fields = [pa.field("change", pa.string()), pa.field("differs", pa.list_(pa.string())), *schema]
+    fields += [pa.field(f"before_{column}", schema.field(column).type) for column in changed]
+    rows.sort(key=lambda row: [row[column] for column in _ORDER if column in row])
+    table = pa.Table.from_pylist(rows, schema=pa.schema([field.with_nullable(True) for field in fields]))
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def lineage(event_id: str, rev: str | None = None, repo: str | Path = ".") -> dict[str, Any]:
+    """Tell where an event comes from: the file, the moment, the model, the params and the commit.
+
+    Args:
+        event_id: of the table `events`.
+        rev: a Git revision; None looks in the workspace and then in the history, the newest first.
+        repo: any folder inside the checkout, or a URL.
+
+    Returns:
+        `event_id`, `camera_id`, `video_id`, `file` (relative to the checkout, or where the footage is), `sha256`,
+        `onset_pts`, `offset_pts`, `time_base` (seconds a tick), `onset_seconds`, `recorded_at`, `reason`,
+        `model_version`; `commit`, `date` and `subject` of the commit that first held these tables, and
+        `model_commit` of the one that first held this model (None where nothing was committed yet); `footage`, `model`
+        and `tables`, their MD5; `params`, those that were used, by dotted name.
+
+    Raises:
+        UserError: no such event is known.
+        SchemaError: a file cannot be read.
+    """
+    here = Repository.at(repo)
+    history = here.history()
+    known: set[str] = set()
+    beyond: list[str] = []
+    for candidate in [rev] if rev is not None else _with_tables(here, history):
+        try:
+            found = _read(here, candidate, "events", SCHEMAS["events"].names, pc.field("event_id") == event_id)
+            known |= set() if found.num_rows else set(_read(here, candidate, "events", ["event_id"])[0].to_pylist())
+        except UserError as error:
+            if rev is not None:
+                raise
+            beyond.append(str(error))
+            continue
+        if found.num_rows:
+            return _lineage(here, candidate, history, found.to_pylist()[0])
+    where = of(rev) or " of the workspace or the history"
+    told = f"; {len(beyond)} versions could not be searched: {beyond[0]}" if beyond else ""
+    raise UserError(f"no event{where} is called {event_id!r}; {nearest(event_id, sorted(known))}{told}")
 
 
 def _instant(argument: str, value: str | datetime | None) -> pa.Scalar | None:
@@ -169,27 +314,40 @@ def _condition(
     return condition
 
 
+def _schema(name: str) -> pa.Schema:
+    if name not in TABLES:
+        raise UserError(f"no table is called {name!r}; {nearest(name, TABLES)}")
+    return SCHEMAS[name]
+
+
 def _read(
-    root: Path,
+    here: Repository,
     rev: str | None,
     name: str,
     columns: Sequence[str],
-    condition: pc.Expression | None,
-    camera: str | None,
-    video: str | None,
+    condition: pc.Expression | None = None,
+    camera: str | None = None,
+    video: str | None = None,
 ) -> pa.Table:
-    """The columns of the rows that meet the condition, file by file; each file is checked against its contract."""
+    """The columns of the rows that meet the condition, of the files of a camera or video where that is asked for."""
+    with telling(rev, TABLES[name]):
+        table = _dataset(here, rev, name, camera, video).to_table(columns=list(columns), filter=condition)
+    wanted = pa.schema([SCHEMAS[name].field(column) for column in columns])
+    return validate(table, wanted, f"{TABLES[name]}{of(rev)}")
+
+
+def _dataset(here: Repository, rev: str | None, name: str, camera: str | None, video: str | None) -> ds.Dataset:
+    """The files of a table; each is checked against its contract."""
     path, schema = TABLES[name], SCHEMAS[name]
-    with _source(root, rev, path) as source:
-        files = [path] if path.endswith(".parquet") else _files(source, path, camera, video)
-        dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=source, partitioning=None)
-        for fragment in dataset.get_fragments():
-            footer = fragment.metadata.metadata or {}
-            texts = {key.decode(): value.decode("utf-8", "replace") for key, value in footer.items()}
-            check_version(texts, Path(f"{fragment.path}{_of(rev)}"))
-            validate(fragment.physical_schema.empty_table(), schema, f"{fragment.path}{_of(rev)}")
-        table = dataset.to_table(columns=list(columns), filter=condition)
-    return validate(table, pa.schema([schema.field(column) for column in columns]), f"{path}{_of(rev)}")
+    source = here.files(rev, path)
+    files = [path] if path.endswith(".parquet") else _files(source, path, camera, video)
+    dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=source, partitioning=None)
+    for fragment in dataset.get_fragments():
+        footer = fragment.metadata.metadata or {}
+        texts = {key.decode(): value.decode("utf-8", "replace") for key, value in footer.items()}
+        check_version(texts, Path(f"{fragment.path}{of(rev)}"))
+        validate(fragment.physical_schema.empty_table(), schema, f"{fragment.path}{of(rev)}")
+    return dataset
 
 
 def _files(source: pafs.FileSystem, folder: str, camera: str | None, video: str | None) -> list[str]:
@@ -205,80 +363,190 @@ def _files(source: pafs.FileSystem, folder: str, camera: str | None, video: str 
     )
 
 
-def _check_known(root: Path, rev: str | None, name: str, camera: str | None, video: str | None) -> None:
+def _check_known(
+    here: Repository,
+    rev: str | None,
+    name: str,
+    camera: str | None,
+    video: str | None,
+    since: pa.Scalar | None,
+    until: pa.Scalar | None,
+) -> None:
     """Tell an empty answer from a question about what does not exist; `videos` lists every camera and video.
 
     Raises:
-        UserError: no such camera, or no such video of it.
+        UserError: no such camera, no such video of it, or nothing was recorded at that time.
     """
     name = "videos" if "video_id" in SCHEMAS[name].names else name
-    keys = [column for column in _ORDER[:2] if column in SCHEMAS[name].names]
-    known = _read(root, rev, name, keys, None, None, None)
+    names = ("camera_id", "video_id", "recorded_at", "duration_seconds")
+    known = _read(here, rev, name, [column for column in names if column in SCHEMAS[name].names])
     if camera is not None:
         cameras = sorted(set(known["camera_id"].to_pylist()))
         if camera not in cameras:
-            listed = ", ".join(map(repr, cameras))
-            raise UserError(f"no camera is called {camera!r} in {name}{_of(rev)}; there are {listed}")
+            raise UserError(f"no camera is called {camera!r} in {name}{of(rev)}; {nearest(camera, cameras)}")
         known = known.filter(pc.field("camera_id") == camera)
-    if video is not None and video not in known["video_id"].to_pylist():
-        whose = "" if camera is None else f" of camera {camera!r}"
-        raise UserError(f"no video{whose} is called {video!r} in {name}{_of(rev)}; load `videos` to see them")
+    whose = "" if camera is None else f" of camera {camera!r}"
+    if video is not None:
+        videos = sorted(known["video_id"].to_pylist())
+        if video not in videos:
+            raise UserError(f"no video{whose} is called {video!r} in {name}{of(rev)}; {nearest(video, videos)}")
+        known = known.filter(pc.field("video_id") == video)
+        whose = f" of {video!r}"
+    if since is not None or until is not None:
+        _check_recorded(known, whose + of(rev), since and since.as_py(), until and until.as_py())
 
 
-@contextmanager
-def _source(root: Path, rev: str | None, path: str) -> Iterator[pafs.FileSystem]:
-    """Yield the files of the checkout at a revision, with paths relative to `root`, where `path` is known to be.
+def _check_recorded(videos: pa.Table, whose: str, since: datetime | None, until: datetime | None) -> None:
+    """Raises UserError where no footage falls between two times, naming the nearest that there is."""
+    if since is not None and until is not None and since >= until:
+        raise UserError(f"`start` should be before `end`, found {since.isoformat()} and {until.isoformat()}")
+    spans = [
+        (start, start + timedelta(seconds=seconds or 0))
+        for start, seconds in zip(
+            videos["recorded_at"].to_pylist(), videos["duration_seconds"].to_pylist(), strict=True
+        )
+        if start is not None
+    ]
+    if not spans:
+        raise UserError(
+            f"no footage{whose} has a time of recording, so that `start` and `end` find nothing; see "
+            "`index.recorded_at_pattern` in params.yaml"
+        )
+    earlier = [span for span in spans if since is not None and span[1] < since]
+    later = [span for span in spans if until is not None and span[0] >= until]
+    if len(earlier) + len(later) < len(spans):
+        return
+    ends = [("ends", max(end for _, end in earlier))] if earlier else []
+    ends += [("begins", min(start for start, _ in later))] if later else []
+    told = " and ".join(f"the nearest {word} at {time.isoformat(timespec='seconds')}" for word, time in ends)
+    raise UserError(f"no footage{whose} was recorded at that time; {told}")
 
-    Raises:
-        UserError: no such revision, nothing at `path`, or its data is neither in the cache nor on a remote.
-        SchemaError: a file that is read inside the block is damaged.
-    """
-    try:
-        if rev is None:
-            source = pafs.SubTreeFileSystem(str(root), pafs.LocalFileSystem())
-            if source.get_file_info(path).type == pafs.FileType.NotFound:
-                raise UserError(
-                    f"{path}: not made yet in {root}; run `dvc repro`, or `dvc pull` to fetch what was made elsewhere"
-                )
-            yield source
+
+def _metrics(here: Repository, rev: str | None) -> dict[str, Any]:
+    measured = {}
+    for path in here.names(rev, METRICS):
+        text = here.read(rev, path) if path.endswith(".json") else None
+        if text is None:
+            continue
+        try:
+            measured[PurePosixPath(path).stem] = json.loads(text)
+        except ValueError as error:
+            raise SchemaError(f"{path}{of(rev)}: not JSON ({error}); run `dvc repro`") from None
+    return measured
+
+
+def _compared(
+    rows: list[dict[str, Any]], revs: Sequence[str | None], locks: list[dict[str, Any]], here: Repository
+) -> pd.DataFrame:
+    """The rows, with the measures of their revisions, and the params that differ among them."""
+    used = [params(lock) for lock in locks]
+    names = sorted({name for one in used for name in one})
+    differ = [name for name in names if any(one.get(name) != used[0].get(name) for one in used)]
+    whole = []
+    for row, rev, one in zip(rows, revs, used, strict=True):
+        values = {f"metrics.{name}": value for name, value in _values(_metrics(here, rev))}
+        whole.append({**row, **values, **{f"params.{name}": _plain(one.get(name)) for name in differ}})
+    return pd.DataFrame(whole).convert_dtypes(dtype_backend="pyarrow")
+
+
+def _values(measured: Any, name: str = "") -> list[tuple[str, Any]]:
+    """`leaves`, where an object with a `value` beside its interval stands for that."""
+    if isinstance(measured, dict) and "value" in measured:
+        return [(name, measured["value"])]
+    if isinstance(measured, dict):
+        return [pair for key, inner in measured.items() for pair in _values(inner, f"{name}.{key}" if name else key)]
+    return list(leaves(measured, name))
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _footage(here: Repository, rev: str | None) -> str:
+    """`data.videos`, as it was."""
+    text = here.read(rev, "params.yaml")
+    raw = YAML(typ="safe").load(text.decode()) if text else {}
+    return str(raw.get("data", {}).get("videos", "data/videos"))
+
+
+def _out_of(made: dict[str, str], path: str) -> str:
+    """The output that `path` is, or lies in."""
+    return next((out for out in made if PurePosixPath(path).is_relative_to(out)), path)
+
+
+def _with_tables(here: Repository, history: list[Commit]) -> Iterator[str | None]:
+    """The workspace, if there is one, and of each version of the tables the newest commit that has it."""
+    if here.url is None:
+        yield None
+    seen = set()
+    for commit in history:
+        made = outputs(commit.lock)
+        digest = made.get(_out_of(made, TABLES["events"]))
+        if digest is not None and digest not in seen:
+            seen.add(digest)
+            yield commit.sha
+
+
+def _paired(
+    schema: pa.Schema, before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
+    """Each row with what it was; None for what is only in one of them."""
+    key = [column for column in _KEY if column in schema.names]
+    waiting: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in before:
+        waiting.setdefault(tuple(row[column] for column in key), []).append(row)
+    pairs: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
+    fresh = []
+    for row in after:
+        alike = waiting.get(tuple(row[column] for column in key))
+        if alike:
+            pairs.append((alike.pop(0), row))
         else:
-            with _revision(root, rev, path) as source:
-                yield source
-    except (pa.ArrowInvalid, OSError) as error:
-        told = " ".join(str(error).split())
-        advice = "delete it and run `dvc repro`" if rev is None else "`dvc fetch` it anew"
-        raise SchemaError(f"{path}{_of(rev)}: not readable ({told}); {advice}") from None
+            fresh.append(row)
+    gone = [row for rows in waiting.values() for row in rows]
+    if "event_id" in schema.names:
+        overlaps = [(_overlap(old, new), k, m) for k, old in enumerate(gone) for m, new in enumerate(fresh)]
+        for overlap, k, m in sorted(overlaps, key=lambda found: (-found[0], *found[1:])):
+            old, new = gone[k], fresh[m]
+            if overlap > 0 and old and new:
+                pairs.append((old, new))
+                gone[k], fresh[m] = {}, {}
+    return [*pairs, *((row, None) for row in gone if row), *((None, row) for row in fresh if row)]
 
 
-def _was_made(source: pafs.FileSystem, path: PurePosixPath) -> bool:
-    """Whether `dvc.lock` lists what lies at `path`, above or below; DVC shows the outputs of `dvc.yaml` made or not."""
-    if source.get_file_info("dvc.lock").type == pafs.FileType.NotFound:
-        return False
-    with source.open_input_stream("dvc.lock") as file:
-        lock = YAML(typ="safe").load(file.read().decode())
-    made = [PurePosixPath(out["path"]) for stage in lock["stages"].values() for out in stage.get("outs", [])]
-    return any(path.is_relative_to(out) or out.is_relative_to(path) for out in made)
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """Ticks that two events of one kind share in one video."""
+    if (one["video_id"], one["kind"]) != (other["video_id"], other["kind"]):
+        return 0
+    return int(min(one["offset_pts"], other["offset_pts"]) - max(one["onset_pts"], other["onset_pts"]))
 
 
-@contextmanager
-def _revision(root: Path, rev: str, path: str) -> Iterator[pafs.FileSystem]:
-    """`_source` of a Git revision."""
-    from dvc.api import DVCFileSystem
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.scm import SCMError
-    from dvc_data.index import DataIndexError
+def _first_with(history: list[Commit], path: str, digest: str | None) -> Commit | None:
+    """The oldest commit that holds an output with these bytes."""
+    return next((commit for commit in reversed(history) if digest and outputs(commit.lock).get(path) == digest), None)
 
-    source = pafs.PyFileSystem(pafs.FSSpecHandler(DVCFileSystem(str(root), rev=rev)))
-    try:
-        if not _was_made(source, PurePosixPath(path)):
-            raise UserError(f"revision {rev!r} holds no {path}: nothing had been made, or `dvc.lock` was not committed")
-        yield source
-    except (SCMError, NotDvcRepoError) as error:
-        raise UserError(
-            f"revision {rev!r} cannot be read from {root}: {error}; `git log --oneline` lists them"
-        ) from None
-    except (FileNotFoundError, DataIndexError, DvcException) as error:
-        raise UserError(
-            f"{path} of revision {rev!r} is neither in the DVC cache here nor on a remote within reach ({error}); run "
-            "`dvc fetch --all-commits`, after `dvc push` where it was made"
-        ) from None
+
+def _lineage(here: Repository, rev: str | None, history: list[Commit], event: dict[str, Any]) -> dict[str, Any]:
+    of_video = pc.field("video_id") == event["video_id"]
+    (video,) = _read(here, rev, "videos", ["sha256", "time_base_num", "time_base_den"], of_video).to_pylist()
+    lock = here.lock(rev)
+    made, footage = outputs(lock), _footage(here, rev)
+    tables = _out_of(made, TABLES["events"])
+    first = _first_with(history, tables, made.get(tables))
+    model = _first_with(history, MODEL, made.get(MODEL))
+    names = ("event_id", "camera_id", "video_id", "onset_pts", "offset_pts", "onset_seconds", "reason", "model_version")
+    return {
+        **{name: event[name] for name in names},
+        "recorded_at": event["recorded_at"] and event["recorded_at"].isoformat(),
+        "file": f"{footage}/{event['video_id']}",
+        "sha256": video["sha256"],
+        "time_base": f"{video['time_base_num']}/{video['time_base_den']}",
+        "commit": first and first.sha,
+        "date": first and first.date.isoformat(),
+        "subject": first and first.subject,
+        "model_commit": model and model.sha,
+        "footage": (made | inputs(lock)).get(footage),
+        "model": made.get(MODEL),
+        "tables": made.get(tables),
+        "params": params(lock),
+    }
