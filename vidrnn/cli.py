@@ -145,7 +145,7 @@ def rollback(
     """
     import subprocess
 
-    from vidrnn.results import find_root
+    from vidrnn.revisions import find_root
 
     script = find_root(".") / "flows/nightly.py"
     if not script.is_file():
