@@ -29,8 +29,8 @@ LAYERS = (
     ("stages", "stages.*"),
     (
         "work",
-        "annotate report results revisions tables object_tables segment_tables evaluate gate train rescore score ray_fit "
-        "fit extract index demo fan_out",
+        "annotate report results revisions tables object_tables segment_tables evaluate gate train rescore score "
+        "ray_fit fit extract index demo fan_out",
     ),
     (
         "domain",
