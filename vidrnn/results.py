@@ -49,6 +49,7 @@ MODEL = "data/model"
 _ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
 # What tells the rows of a table from one another, as far as it has these.
 _KEY = (*_ORDER, "event_id", "segment_id", "measure", "name")
+_FILE = "__fragment_index"  # pyarrow's name for the number of the file that a row is from
 _SHORT = 12  # hex digits of a commit or of a hash, where a person reads it
 
 
@@ -97,12 +98,12 @@ def load(
     order = [column for column in _ORDER if column in schema.names]
     since, until = _instant("start", start), _instant("end", end)
     condition = _condition(camera, video, since, until)
-    read = list(dict.fromkeys([*order, *wanted]))
-    table = _read(here, rev, name, read, condition, camera, video)
+    with telling(rev, TABLES[name]):
+        table = _ordered(_dataset(here, rev, name, camera, video), wanted, order, condition)
+    validate(table, pa.schema([schema.field(column) for column in wanted]), f"{TABLES[name]}{of(rev)}")
     if not table.num_rows and not (camera is None and video is None and since is None and until is None):
         _check_known(here, rev, name, camera, video, since, until)
-    table = table.sort_by([(column, "ascending") for column in order])
-    frame: pd.DataFrame = table.select(wanted).to_pandas(types_mapper=pd.ArrowDtype)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
 
@@ -336,7 +337,55 @@ def _read(
     return validate(table, wanted, f"{TABLES[name]}{of(rev)}")
 
 
-def _dataset(here: Repository, rev: str | None, name: str, camera: str | None, video: str | None) -> ds.Dataset:
+def _ordered(
+    dataset: ds.FileSystemDataset, columns: list[str], order: list[str], condition: pc.Expression | None
+) -> pa.Table:
+    """The columns of the rows that meet the condition, in order.
+
+    Sorting millions of rows takes longer than reading them, and they are in order already where a file is a video: the
+    files are put in order of their footers, and whether a file's own rows are is looked at, not believed.
+    """
+    fragments = [fragment for fragment in dataset.get_fragments() if fragment.metadata.num_rows]
+    keys = [_key_of(fragment, dataset.schema.names) for fragment in fragments]
+    whole = [(key, fragment) for key, fragment in zip(keys, fragments, strict=True) if key is not None]
+    if len(whole) == len(fragments) and len(set(keys)) == len(keys):
+        whole.sort(key=lambda pair: pair[0])
+        files = [fragment for _, fragment in whole]
+        dataset = ds.FileSystemDataset(files, dataset.schema, dataset.format, dataset.filesystem)
+        order = [_FILE, *(column for column in order if column not in ("camera_id", "video_id"))]
+    read = list(dict.fromkeys([*order, *columns]))
+    table = dataset.to_table(columns=read, filter=condition)
+    if not _in_order(table.select(order)):
+        table = table.sort_by([(column, "ascending") for column in order])
+    return table.select(columns)
+
+
+def _key_of(fragment: ds.ParquetFileFragment, names: list[str]) -> tuple[str, str] | None:
+    """The camera and the video of a file that holds rows of one video alone, by its footer."""
+    found = set()
+    for group in fragment.row_groups if "video_id" in names else ():
+        statistics = group.statistics or {}
+        for name in ("camera_id", "video_id"):
+            bounds = statistics.get(name, {"min": None, "max": ""})
+            if bounds["min"] != bounds["max"]:
+                return None
+        found.add((statistics["camera_id"]["min"], statistics["video_id"]["min"]))
+    return found.pop() if len(found) == 1 else None
+
+
+def _in_order(keys: pa.Table) -> bool:
+    """Whether no row comes before the one above it."""
+    above, below = keys.slice(0, max(keys.num_rows - 1, 0)), keys.slice(1)
+    held: Any = True  # of rows that are alike so far
+    for name in reversed(keys.column_names):
+        alike = pc.and_(pc.equal(above[name], below[name]), held)
+        held = pc.or_(pc.less(above[name], below[name]), alike)
+    return bool(pc.all(held, min_count=0).as_py())
+
+
+def _dataset(
+    here: Repository, rev: str | None, name: str, camera: str | None, video: str | None
+) -> ds.FileSystemDataset:
     """The files of a table; each is checked against its contract."""
     path, schema = TABLES[name], SCHEMAS[name]
     source = here.files(rev, path)
