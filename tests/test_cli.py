@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from conftest import blank, make_repository, write
 
-from vidrnn import results
+from vidrnn import cli, results
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import video_path
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = sorted(command.callback.__name__ for command in cli.commands.registered_commands if command.callback)
 COMMAND = [sys.executable, "-m", "vidrnn.cli"]
 
 
@@ -66,9 +67,9 @@ def test_help_is_quick_and_has_examples() -> None:
         return min(times)
 
     assert quickest(*COMMAND, "--help") - quickest(sys.executable, "-c", "pass") < 0.4
-    for command in ("report", "metrics", "table"):
+    for command in COMMANDS:
         shown = vidrnn(ROOT, command, "--help")
-        assert shown.returncode == 0 and f"Example: vidrnn {command} " in shown.stdout
+        assert shown.returncode == 0 and f"Example: vidrnn {command}" in " ".join(shown.stdout.split()), command
     assert all(name in vidrnn(ROOT, "table", "--help").stdout for name in results.TABLES)
 
 
@@ -214,3 +215,45 @@ def test_a_reader_that_has_seen_enough(repo: Path) -> None:
         process.stdout.close()
         assert process.communicate()[1] == b""
         assert process.returncode == 0
+
+
+def test_quiet_prints_no_notes(repo: Path) -> None:
+    shown = vidrnn(repo, "--quiet", "table", "events", "--columns", "event_id")
+    assert "rows" not in shown.stdout and "gate/b.mp420" in shown.stdout and shown.stderr == ""
+    assert re.search(r"error: no table", vidrnn(repo, "-q", "table", "nope").stderr)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(repo, 60, "-q", "table", "events"))
+    assert "more columns" not in told and "rows" not in told
+
+
+def test_completion_knows_commands_and_tables(repo: Path) -> None:
+    asked = {"_VIDRNN_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    assert set(COMMANDS) <= set(vidrnn(repo, COMP_WORDS="vidrnn ", **asked).stdout.split())
+    shown = vidrnn(repo, **(asked | {"COMP_CWORD": "2", "COMP_WORDS": "vidrnn table e"})).stdout.split()
+    assert "events" in shown
+
+
+def test_versions_diff_and_lineage(repo: Path) -> None:
+    rows = json.loads(vidrnn(repo, "versions", "--json").stdout)
+    assert [row["subject"] for row in rows] == ["two", "one"] and rows[0]["params.model.cell"] == "lstm"
+    assert rows[0]["date"].endswith("Z")
+    assert len(json.loads(vidrnn(repo, "versions", "--json", "--limit", "1").stdout)) == 1
+    assert "params.model.cell" in vidrnn(repo, "versions").stdout
+
+    changed = json.loads(vidrnn(repo, "diff", "one", "two", "--table", "videos", "--json").stdout)
+    assert [row["change"] for row in changed] == ["changed"] * 3 and changed[0]["differs"] == ["message"]
+    assert json.loads(vidrnn(repo, "diff", "one", "--json").stdout) == []
+    assert vidrnn(repo, "diff", "one", "two").stdout.endswith("0 rows; 0 shown\n")
+
+    found = json.loads(vidrnn(repo, "lineage", "gate/b.mp420", "--json", "--rev", "one").stdout)
+    assert found == results.lineage("gate/b.mp420", rev="one", repo=repo)
+    assert found["commit"] in vidrnn(repo, "lineage", "gate/b.mp420", "--rev", "one").stdout
+
+
+def test_doctor_says_what_to_do(repo: Path) -> None:
+    findings = {row["name"]: row for row in json.loads(vidrnn(repo, "doctor", "--json").stdout)}
+    assert {"Python", "packages", "torch", "FFmpeg", "Ray", "Prefect", "Git", "DVC remote", "disk"} <= set(findings)
+    assert findings["FFmpeg"]["state"] == findings["Git"]["state"] == "ok"
+    assert findings["DVC remote"]["state"] == "warning" and "dvc remote add" in findings["DVC remote"]["advice"]
+    told = vidrnn(repo, "--quiet", "doctor", RAY_ADDRESS="127.0.0.1:9")
+    assert told.returncode == 1 and "nobody answers" in told.stdout and "unset RAY_ADDRESS" in told.stdout
+    assert "Python" not in told.stdout  # nothing is wrong with it

@@ -29,8 +29,8 @@ LAYERS = (
     ("stages", "stages.*"),
     (
         "work",
-        "annotate report results revisions tables object_tables segment_tables evaluate gate train rescore score "
-        "ray_fit fit extract index demo fan_out",
+        "annotate doctor report results revisions tables object_tables segment_tables evaluate gate train rescore "
+        "score ray_fit fit extract index demo fan_out",
     ),
     (
         "domain",
@@ -46,7 +46,7 @@ PICTURES = ("annotate", "decode", "encode", "demo", "demo_scene", "easel", "extr
 ONLY_IN = {
     "av": {"vidrnn.decode", "vidrnn.encode"},
     "cv2": {f"vidrnn.{name}" for name in PICTURES},
-    "dvc": {"vidrnn.revisions"},
+    "dvc": {"vidrnn.doctor", "vidrnn.revisions"},
     "prefect": {"flows.nightly", "flows.retrain"},
     "ray": {"vidrnn.fan_out", "vidrnn.ray_fit"},
 }

@@ -27,12 +27,20 @@ TABLES = "videos, frames, events, detections, tracks, segments, promotions, metr
 commands = typer.Typer(
     help="Unlabelled video in, trusted tables out.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Rev = Annotated[str | None, typer.Option(metavar="REV", help="A Git revision instead of the workspace.")]
+Rev = Annotated[
+    str | None,
+    typer.Option(metavar="REV", help="A tag, branch or commit instead of the workspace; `latest` is the last night."),
+]
+_quiet = False  # set by --quiet, before a command runs
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, all of it.")]
+
+
+def _table_names() -> list[str]:
+    return TABLES.split(", ")
 
 
 def app() -> None:
@@ -50,13 +58,19 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@commands.callback()
+@commands.callback(
+    epilog="Exit codes: 0 done, 1 a failure of ours, 2 a mistake that you can mend. `vidrnn COMMAND --help` has more."
+)
 def _options(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print what was asked for and errors, no notes and no progress.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    global _quiet
+    _quiet = quiet
 
 
 @commands.command()
@@ -81,7 +95,7 @@ def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the 
 
 @commands.command()
 def metrics(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     rev: Rev = None,
 ) -> None:
     """Print what training and evaluation measured.
@@ -97,20 +111,24 @@ def metrics(
         else:
             import pandas as pd
 
-            leaves = [(".".join(keys), _text(value)) for keys, value in _leaves(measured, ())]
-            out.write(_grid(pd.DataFrame(leaves, columns=["name", "value"]), out))
+            from vidrnn.revisions import leaves
+
+            named = [(name, _text(value)) for name, value in leaves(measured)]
+            out.write(_grid(pd.DataFrame(named, columns=["name", "value"]), out))
 
 
 @commands.command()
 def table(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of {TABLES}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{TABLES}.", autocompletion=_table_names)],
     rev: Rev = None,
     camera: Annotated[str | None, typer.Option(metavar="CAMERA", help="Only rows of this camera.")] = None,
     video: Annotated[str | None, typer.Option(metavar="VIDEO", help="Only rows of this video.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Only rows recorded at or after this time.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Only rows recorded before this time.")] = None,
     columns: Annotated[str | None, typer.Option(metavar="A,B", help="Only these columns, in this order.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the first N rows.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, all rows.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all rows.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print rows of a table, ordered by camera, video and time.
 
@@ -121,18 +139,92 @@ def table(
     from vidrnn import results
 
     wanted = None if columns is None else [column.strip() for column in columns.split(",")]
-    frame = results.load(name, rev=rev, camera=camera, video=video, columns=wanted)
+    frame = results.load(name, rev=rev, camera=camera, video=video, start=start, end=end, columns=wanted)
+    if as_csv:
+        with _output() as out:
+            _lists_as_text(_plain(frame.head(limit) if limit is not None else frame)).to_csv(out, index=False)
+    else:
+        _print_rows(frame, limit, as_json)
+
+
+@commands.command()
+def versions(
+    limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the newest N.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print every committed version of the data and the model, the newest first: measures, and params that differ.
+
+    Example: vidrnn versions --limit 5
+    """
+    from vidrnn import results
+
+    _print_rows(results.versions(), limit, as_json)
+
+
+@commands.command()
+def diff(
+    rev_a: Annotated[str, typer.Argument(metavar="REV_A", help="The earlier revision.")],
+    rev_b: Annotated[str | None, typer.Argument(metavar="[REV_B]", help="The later one; else the workspace.")] = None,
+    name: Annotated[
+        str, typer.Option("--table", metavar="NAME", help=f"{TABLES}.", autocompletion=_table_names)
+    ] = "events",
+    limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the first N rows.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print which events, or rows of another table, appeared, vanished or changed between two revisions.
+
+    Example: vidrnn diff model/v11 model/v12 --json
+    """
+    from vidrnn import results
+
+    _print_rows(results.diff(name, rev_a, rev_b), limit, as_json)
+
+
+@commands.command()
+def lineage(
+    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="Of the table events.")],
+    rev: Rev = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print where an event comes from: file, hash, time, params, model and commit, searched for in the history.
+
+    Example: vidrnn lineage 3f0c2a9d41b7e655
+    """
+    import pandas as pd
+
+    from vidrnn import results
+    from vidrnn.revisions import leaves
+
+    found = results.lineage(event_id, rev=rev)
     with _output() as out:
         if as_json:
-            rows = _plain(frame.head(limit) if limit is not None else frame).to_dict("records")
-            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
-            print("[", ",\n ".join(lines), "]", sep="", file=out)
-        elif as_csv:
-            _lists_as_text(_plain(frame.head(limit) if limit is not None else frame)).to_csv(out, index=False)
+            print(json.dumps(found, indent=2, ensure_ascii=False), file=out)
         else:
-            shown = frame.head(SHOWN_ROWS if limit is None else limit)
-            out.write(_grid(_lists_as_text(_plain(shown)), out))
-            out.write(f"{len(frame)} rows; {len(shown)} shown\n")
+            named = [(name, _text(value)) for name, value in leaves(found)]
+            out.write(_grid(pd.DataFrame(named, columns=["name", "value"]), out))
+
+
+@commands.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at Python, packages, torch and CUDA, FFmpeg, Ray, Prefect, Git, DVC remote and disk; say what to do.
+
+    Exits with 1 where runs would fail. Example: vidrnn doctor
+    """
+    from dataclasses import asdict
+
+    from vidrnn.doctor import examine
+
+    findings = list(examine(Path.cwd()))
+    with _output() as out:
+        if as_json:
+            print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False), file=out)
+        else:
+            for finding in findings:
+                if finding.state != "ok" or not _quiet:
+                    advice = f"\n{'':20}{finding.advice}" if finding.advice else ""
+                    print(f"{finding.state:8}{finding.name:12}{finding.found}{advice}", file=out)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
 
 
 @commands.command()
@@ -153,6 +245,20 @@ def rollback(
     raise SystemExit(subprocess.run([sys.executable, str(script), "--back-to", version]).returncode)
 
 
+def _print_rows(frame: "pd.DataFrame", limit: int | None, as_json: bool) -> None:
+    """All rows, or the first `limit`, as JSON; by eye no more than a screenful unless asked for."""
+    with _output() as out:
+        if as_json:
+            rows = _plain(frame.head(limit) if limit is not None else frame).to_dict("records")
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+            print("[", ",\n ".join(lines), "]", sep="", file=out)
+        else:
+            shown = frame.head(SHOWN_ROWS if limit is None else limit)
+            out.write(_grid(_lists_as_text(_plain(shown)), out))
+            if not _quiet:
+                out.write(f"{len(frame)} rows; {len(shown)} shown\n")
+
+
 @contextmanager
 def _output() -> Iterator[TextIO]:
     """Yield standard output; a reader that has seen enough, such as `head`, ends the program without a word."""
@@ -162,15 +268,6 @@ def _output() -> Iterator[TextIO]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
         raise typer.Exit from None
-
-
-def _leaves(value: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Each innermost value of nested objects, with the keys that lead to it."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, (*keys, key))
-    else:
-        yield keys, value
 
 
 def _text(value: Any) -> str:
@@ -243,6 +340,7 @@ def _grid(frame: "pd.DataFrame", out: TextIO) -> str:
         console.print(grid)
     hidden = [name for name in cells if name not in fitting]
     note = f"{len(hidden)} more columns, to be had with --columns: {', '.join(hidden)}\n" if hidden else ""
+    note = "" if _quiet else note
     return captured.get() + note
 
 

@@ -7,7 +7,7 @@ the bytes and told the codec.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -392,6 +392,19 @@ def open_video(path: Path, picture_step: TimeBase, threads: int = 1) -> VideoRea
         DecodeError: as its reader.
     """
     return PictureReader(path, picture_step) if path.is_dir() else VideoReader(path, threads)
+
+
+def lacking(codecs: Iterable[str]) -> list[str]:
+    """Those of the codecs that FFmpeg, as it is linked here, cannot decode."""
+    return [name for name in codecs if not _decodes(name)]
+
+
+def _decodes(name: str) -> bool:
+    try:
+        av.Codec(name, "r")
+    except ValueError:  # UnknownCodecError is one
+        return False
+    return True
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -49,7 +49,6 @@ MODEL = "data/model"
 _ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
 # What tells the rows of a table from one another, as far as it has these.
 _KEY = (*_ORDER, "event_id", "segment_id", "measure", "name")
-_FILE = "__fragment_index"  # pyarrow's name for the number of the file that a row is from
 _SHORT = 12  # hex digits of a commit or of a hash, where a person reads it
 
 
@@ -342,45 +341,32 @@ def _ordered(
 ) -> pa.Table:
     """The columns of the rows that meet the condition, in order.
 
-    Sorting millions of rows takes longer than reading them, and they are in order already where a file is a video: the
-    files are put in order of their footers, and whether a file's own rows are is looked at, not believed.
+    Sorting millions of rows takes longer than reading them. Where a file is a video and its rows are frames, they are
+    written in order, and it is enough to put the files in that of their footers.
     """
     fragments = [fragment for fragment in dataset.get_fragments() if fragment.metadata.num_rows]
-    keys = [_key_of(fragment, dataset.schema.names) for fragment in fragments]
-    whole = [(key, fragment) for key, fragment in zip(keys, fragments, strict=True) if key is not None]
-    if len(whole) == len(fragments) and len(set(keys)) == len(keys):
-        whole.sort(key=lambda pair: pair[0])
-        files = [fragment for _, fragment in whole]
-        dataset = ds.FileSystemDataset(files, dataset.schema, dataset.format, dataset.filesystem)
-        order = [_FILE, *(column for column in order if column not in ("camera_id", "video_id"))]
+    by_key = {_key_of(fragment): fragment for fragment in fragments} if "frame_index" in order else {}
+    if None not in by_key and len(by_key) == len(fragments):
+        files = [by_key[key] for key in sorted(filter(None, by_key))]
+        ordered = ds.FileSystemDataset(files, dataset.schema, dataset.format, dataset.filesystem)
+        return ordered.to_table(columns=columns, filter=condition)
     read = list(dict.fromkeys([*order, *columns]))
     table = dataset.to_table(columns=read, filter=condition)
-    if not _in_order(table.select(order)):
-        table = table.sort_by([(column, "ascending") for column in order])
-    return table.select(columns)
+    return table.sort_by([(column, "ascending") for column in order]).select(columns)
 
 
-def _key_of(fragment: ds.ParquetFileFragment, names: list[str]) -> tuple[str, str] | None:
+def _key_of(fragment: ds.ParquetFileFragment) -> tuple[str, ...] | None:
     """The camera and the video of a file that holds rows of one video alone, by its footer."""
-    found = set()
-    for group in fragment.row_groups if "video_id" in names else ():
-        statistics = group.statistics or {}
-        for name in ("camera_id", "video_id"):
-            bounds = statistics.get(name, {"min": None, "max": ""})
-            if bounds["min"] != bounds["max"]:
-                return None
-        found.add((statistics["camera_id"]["min"], statistics["video_id"]["min"]))
-    return found.pop() if len(found) == 1 else None
-
-
-def _in_order(keys: pa.Table) -> bool:
-    """Whether no row comes before the one above it."""
-    above, below = keys.slice(0, max(keys.num_rows - 1, 0)), keys.slice(1)
-    held: Any = True  # of rows that are alike so far
-    for name in reversed(keys.column_names):
-        alike = pc.and_(pc.equal(above[name], below[name]), held)
-        held = pc.or_(pc.less(above[name], below[name]), alike)
-    return bool(pc.all(held, min_count=0).as_py())
+    found: list[str] = []
+    footer = fragment.metadata
+    places = [footer.schema.names.index(name) for name in ("camera_id", "video_id")]
+    for place in places:
+        statistics = [footer.row_group(group).column(place).statistics for group in range(footer.num_row_groups)]
+        bounds = {bound for each in statistics for bound in ((each.min, each.max) if each else (None,))}
+        if len(bounds) > 1 or None in bounds:
+            return None
+        found += map(str, bounds)
+    return tuple(found)
 
 
 def _dataset(
