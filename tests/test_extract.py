@@ -138,6 +138,11 @@ def test_the_files_are_what_the_pieces_make(tmp_path: Path, clips: Path) -> None
         found = shots["signature"].combine_chunks().to_numpy_ndarray()
         assert np.array_equal(found, np.stack([signature(luma, turned) for _, _, luma, _ in frames]))
 
+        views = read_table(files["views"], SCHEMAS["views"])
+        assert views["pts"].to_pylist() == [r.pts for r in rows]
+        for name in vars(rows[0].view):
+            assert views[name].to_pylist() == np.float32([vars(r.view)[name] for r in rows]).tolist()
+
         regions = read_table(files["regions"], SCHEMAS["regions"]).to_pydict()
         assert regions["pts"] == [r.pts for r in rows for _ in r.regions.areas] and regions["pts"]
         boxes = np.concatenate([r.regions.boxes for r in rows]) * np.float32([row["width"], row["height"]] * 2)

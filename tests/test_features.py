@@ -259,6 +259,19 @@ def test_a_change_of_exposure_is_nobodys_movement() -> None:
     assert not rows[9].cells[CHANNELS.index("person_foreground")].any()
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_left_is_forgotten_and_who_came_is_not(leaves: bool) -> None:
+    """Somebody stands there until the first background is made, or from then on."""
+    ground, figure = texture(SMALL.height, SMALL.width, 1, 90, 130), texture(30, 12, 2, 0, 60)
+    with_figure = ground.copy()
+    with_figure[30:60, 20:32] = figure
+    first, later = (with_figure, ground) if leaves else (ground, with_figure)
+    rows = rows_of([first] * 10 + [later] * 80, [100 * k for k in range(90)])
+    front = [float(row.cells[CHANNELS.index("person_foreground")].max()) for row in rows]
+    assert max(front[:10]) < 0.05 and front[11] > 0.3
+    assert front[25] < 0.05 if leaves else min(front[12:]) > 0.3
+
+
 # ---- A square of known speed ----
 
 

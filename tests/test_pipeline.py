@@ -35,13 +35,13 @@ LAYERS = (
     (
         "domain",
         "metrics labels events tracks objects segments calibration surprise checkpoint losses model cells windows "
-        "features sequences decode encode demo_plan demo_scene easel figures",
+        "features camera sequences decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "cards storage"),
     ("words", "params schema timebase errors"),
 )
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
-PICTURES = ("annotate", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "tables")
+PICTURES = ("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "tables")
 # Which modules may import a package.
 ONLY_IN = {
     "av": {"vidrnn.decode", "vidrnn.encode"},

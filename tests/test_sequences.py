@@ -331,7 +331,7 @@ def test_sequences_become_cells_of_one_place(tmp_path: Path) -> None:
         assert read_metadata(space.part("cells", name))["channels"] == str([f"value {c}" for c in channels]).replace(
             "'", '"'
         )
-        for part in ("regions", "shots"):
+        for part in ("regions", "shots", "views"):
             assert read_table(space.part(part, name), SCHEMAS[part]).num_rows == 0
     assert space.training["video_id"].to_pylist() == ["gate/a.parquet", "gate/b.txt"]
 
@@ -455,9 +455,12 @@ def test_sequences_go_the_whole_way_and_the_planted_change_scores_highest(tmp_pa
     assert event["reason_quantity"] == "value" and re.match(r"value [012] is \S+ where \S+( to |–)\S+", event["reason"])
     seen = machine(600, 11, FROZEN)[round(event["peak_seconds"] * 10)]
     assert np.float32(event["reason_seen"]) in seen
-    assert not list((out / "media").rglob("*.jpg"))
+    pictures = list((out / "media").rglob("*.jpg"))
+    assert {picture.parent.name for picture in pictures} <= {"camera_id=dark"}  # a sequence has none
+    (lost,) = read_table(video_path(out / "tables/events", "dark", "dark/test/19.mp4"), SCHEMAS["events"]).to_pylist()
+    assert lost["kind"] == "signal_lost" and lost["event_id"] in {picture.stem for picture in pictures}
     page = (out / "report.html").read_text()
-    assert "There is no picture of this event." in page and "<img" not in page and event["reason"][1:] in page
+    assert "There is no picture of this event." in page and event["reason"][1:] in page
 
     fates = json.loads((out / "model/cameras.json").read_text())
     assert fates["pump"] == {"status": "trained", "message": ""}

@@ -1,6 +1,7 @@
 import copy
 import hashlib
 import shutil
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from synthetic import save_camera_model, write_regions, write_shots
 
+from vidrnn.camera import View
 from vidrnn.cards import camera_dir
 from vidrnn.decode import VideoReader, open_video
 from vidrnn.encode import VideoWriter
@@ -24,6 +26,7 @@ from vidrnn.windows import MODELLED
 ALARMS = AlarmsParams(per_hour=1.0, merge_seconds=1.0)
 TAIL = (1.0, 10, 0.5, 1.0)  # base, count, excess, hours: one an hour is at 1 + ½ ln 10 = 2.15
 EVENING = datetime(2026, 3, 1, 22, tzinfo=UTC)
+USUAL = View(agreement=0.9, detail=1.0, contrast=40.0, change=2.0, shift_x=0.0, shift_y=0.0)
 NUM_FRAMES, STEP = 60, 2  # source frames, and every which of them is analysed
 
 
@@ -45,7 +48,7 @@ class Scored:
         self.models = root / "model"
         self.version = save_camera_model(camera_dir(self.models, "gate"), tail=TAIL)
 
-    def add(self, video_id, scores=None, pts=None, recorded_at=None, status="ok"):
+    def add(self, video_id, scores=None, pts=None, recorded_at=None, status="ok", views=None):
         path = self.videos / video_id
         path.parent.mkdir(parents=True, exist_ok=True)
         pictures = np.stack([np.full((64, 96, 3), 30 + 3 * k, np.uint8) for k in range(NUM_FRAMES)])
@@ -94,7 +97,13 @@ class Scored:
             self.skipped[video_id] = "not scored: no model"
         else:
             self._write_scores(key, base, ticks[::STEP], scores)
+            self._write_views(key, ticks[::STEP], views or [USUAL] * len(scores))
         return self
+
+    def _write_views(self, key, ticks, views):
+        rows = [asdict(view) | {"frame_index": STEP * k, "pts": ticks[k]} for k, view in enumerate(views)]
+        path = video_path(self.root / "features" / "views", key["camera_id"], key["video_id"])
+        write_table(path, pa.Table.from_pylist(rows, schema=SCHEMAS["views"]), SCHEMAS["views"])
 
     def _write_scores(self, key, base, ticks, scores):
         count = len(ticks)
@@ -264,6 +273,28 @@ def test_the_picture_of_an_event_among_pictures(tmp_path):
     shown = cv2.imread(str(tmp_path / "media/camera_id=gate" / f"{event['event_id']}.jpg"))
     taken = cv2.imread(str(scored.videos / "gate/walk" / f"{7 + 10 * STEP}.png"))
     assert np.abs(shown.astype(float) - taken).mean() < 2
+
+
+def test_a_knocked_camera_is_one_event_of_its_own_kind(tmp_path):
+    """Rows 10–19 see another place: what is unusual meanwhile, just before and just after is not told as well."""
+    moved = replace(USUAL, agreement=0.05, shift_x=0.03, shift_y=0.04)
+    views = [moved if 10 <= k < 20 else USUAL for k in range(NUM_FRAMES // STEP)]
+    scored = Scored(tmp_path).add("gate/knocked.mp4", alarms_at(4, 9, *range(10, 22), 29), views=views)
+    scored.make()
+    before, knock, after = scored.read("events", "gate/knocked.mp4")
+    assert (before["kind"], knock["kind"], after["kind"]) == ("unusual", "camera_moved", "unusual")
+    assert (before["onset_frame"], after["onset_frame"]) == (4 * STEP, 29 * STEP)
+    assert (knock["onset_frame"], knock["offset_frame"]) == (10 * STEP, 20 * STEP)
+    assert [knock[name] for name in ("x0", "y0", "x1", "y1")] == [0, 0, 96, 64]
+    assert knock["reason"] == (
+        "the camera was moved: 95% of the picture no longer shows what it showed and lies off by about "
+        "0.05 picture heights"
+    )
+    assert knock["reason_quantity"] == "camera" and knock["reason_seen"] is None and knock["rarity"] == 0
+    alarms = [frame["alarm"] for frame in scored.read("frames", "gate/knocked.mp4")]
+    assert [k for k, alarm in enumerate(alarms) if alarm] == [4, *range(10, 20), 29]
+    ids = {event["event_id"] for event in (before, knock, after)}
+    assert len(ids) == 3 and ids < set(scored.pictures())
 
 
 @pytest.mark.slow

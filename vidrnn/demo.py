@@ -185,7 +185,7 @@ def stand_in(actor: Actor, row: Array) -> Figure:
     return suitcase(actor.colour)
 
 
-def _placed(row: Array, points: Array) -> Array:
+def placed(row: Array, points: Array) -> Array:
     cos, sin = math.cos(row[HEADING]), math.sin(row[HEADING])
     world = np.empty_like(points)
     world[:, 0] = row[X] + points[:, 0] * cos - points[:, 1] * sin
@@ -205,7 +205,7 @@ def _extent(flat: Array, radius: float) -> Box:
 _CIRCLE = np.stack([np.cos(np.arange(10) * math.pi / 5), np.sin(np.arange(10) * math.pi / 5)], axis=1)[None]
 
 
-def _draw_parts(target: Picture, parts: list[Part], flat: Array, fine: float, colours: list[tuple[float, ...]]) -> None:
+def draw_parts(target: Picture, parts: list[Part], flat: Array, fine: float, colours: list[tuple[float, ...]]) -> None:
     """Draw parts in the order given; `flat` (N, 3): target x, target y, canvas pixels a metre; `fine`: target pixels a
     canvas pixel.
     """
@@ -234,7 +234,7 @@ def _draw_parts(target: Picture, parts: list[Part], flat: Array, fine: float, co
 
 def _draw_shadow(canvas: Picture, scene: Scene, place: Place, row: Array, points: Array, parts: list[Part]) -> None:
     """Darken the ground where the figure keeps the sun off."""
-    world = _placed(row, points)
+    world = placed(row, points)
     lx, ly, lz = place.sun
     world[:, 0] -= lx / lz * world[:, 2]
     world[:, 1] -= ly / lz * world[:, 2]
@@ -249,7 +249,7 @@ def _draw_shadow(canvas: Picture, scene: Scene, place: Place, row: Array, points
     mask: Picture = np.zeros((y1 - y0, x1 - x0), np.uint8)
     flat[:, 0] -= x0
     flat[:, 1] -= y0
-    _draw_parts(mask, parts, flat, 0.85, [(255.0,)] * len(parts))
+    draw_parts(mask, parts, flat, 0.85, [(255.0,)] * len(parts))
     mask = cv2.blur(mask, (4, 4))
     place_here = np.s_[y0:y1, x0:x1]
     keep = 1 - mask.astype(np.float32) * (0.5 / 255) * scene.ground[place_here]
@@ -261,7 +261,7 @@ def _draw_figure(
     canvas: Picture, scene: Scene, place: Place, row: Array, points: Array, parts: list[Part]
 ) -> tuple[Box, float] | None:
     """Draw a figure behind what stands before it; its visible box in canvas pixels and the share of it that is seen."""
-    world = _placed(row, points)
+    world = placed(row, points)
     if world[:, 1].min() < 2.0:
         return None
     flat = place.view.project(world)
@@ -274,7 +274,7 @@ def _draw_figure(
     depth = np.hypot(world[:, 1], place.view.height - world[:, 2]).tolist()
     far = [sum(depth[i] for i in part.at) / len(part.at) - part.nearer for part in parts]
     ordered = [parts[i] for i in sorted(range(len(parts)), key=lambda i: -far[i])]
-    _draw_parts(patch, ordered, flat, _FINE, [(*part.colour, 255.0) for part in ordered])
+    draw_parts(patch, ordered, flat, _FINE, [(*part.colour, 255.0) for part in ordered])
     small = cv2.resize(patch, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
     whole = float(small[..., 3].sum())
     cx0, cy0, cx1, cy1 = max(0, x0), max(0, y0), min(CANVAS[1], x1), min(CANVAS[0], y1)

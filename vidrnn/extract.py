@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,8 +38,9 @@ from vidrnn.timebase import RateSampler, TimeBase
 
 Item = TypeVar("Item")
 Writer = Callable[[pa.Table], None]
+_Writers = tuple[Writer, Writer, Writer, Writer]
 Reader = VideoReader | PictureReader
-PARTS = ("cells", "regions", "shots")
+PARTS = ("cells", "regions", "shots", "views")
 _FLUSH_ROWS = 64
 _DECODER_THREADS = 4  # on every machine the same
 _AHEAD = 64  # frames that are decoded while features are computed; of each, only what is needed of it is kept
@@ -77,7 +78,7 @@ def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root
         videos: the footage folder.
         index: its table `index`.
         params: analysis rate, working height and background.
-        root: holds `cells/`, `regions/`, `shots/` with a file a video each, and `decoded.parquet`.
+        root: holds `cells/`, `regions/`, `shots/`, `views/` with a file a video each, and `decoded.parquet`.
 
     Returns:
         The table `training`. A file that breaks off is `partial`, one without a frame `unreadable`; neither trains.
@@ -124,7 +125,7 @@ def _decoded_row(job: _Job) -> dict[str, Any]:
 
 
 def _extract(job: _Job) -> None:
-    """Decode one video and write its three files, the cells last: they are what says that the video is done."""
+    """Decode one video and write its four files, the cells last: they are what says that the video is done."""
     cv2.setNumThreads(1)  # one process a core already
     limit_memory()
     try:
@@ -155,7 +156,7 @@ def _take_over(job: _Job) -> None:
     schema = cells_schema(len(sequence.channels), 1, 1)
     metadata = {"channels": json.dumps(sequence.channels)}
     num_frames = num_analysed = 0
-    with _writers(job, schema, metadata) as (write_cells, _, _):
+    with _writers(job, schema, metadata) as (write_cells, *_):
         for values in watched(sequence.read()):
             numbers = range(num_frames, num_frames + len(values))
             taken = [number for number in numbers if sampler.takes(number)]
@@ -185,19 +186,20 @@ def _cells_schema(grid: Grid) -> pa.Schema:
 
 
 @contextmanager
-def _writers(job: _Job, schema: pa.Schema, metadata: dict[str, str]) -> Iterator[tuple[Writer, Writer, Writer]]:
-    """Of cells, regions and shots; `metadata` may grow until they are closed."""
+def _writers(job: _Job, schema: pa.Schema, metadata: dict[str, str]) -> Iterator[_Writers]:
+    """Of PARTS, in their order; `metadata` may grow until they are closed."""
     with (
+        table_writer(job.outs["views"], SCHEMAS["views"], metadata) as write_views,
         table_writer(job.outs["regions"], SCHEMAS["regions"], metadata) as write_regions,
         table_writer(job.outs["shots"], SCHEMAS["shots"], metadata) as write_shots,
         table_writer(job.outs["cells"], schema, metadata) as write_cells,
     ):
-        yield write_cells, write_regions, write_shots
+        yield write_cells, write_regions, write_shots, write_views
 
 
-def _decode(job: _Job, reader: Reader, grid: Grid, writers: tuple[Writer, Writer, Writer]) -> dict[str, str]:
-    """Write the rows of cells, regions and shots as they come; what decoding found out, for the metadata."""
-    write_cells, write_regions, write_shots = writers
+def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[str, str]:
+    """Write the rows of all parts as they come; what decoding found out, for the metadata."""
+    write_cells, write_regions, write_shots, write_views = writers
     size, base = (job.facts["width"], job.facts["height"]), reader.time_base
     extractor = FeatureExtractor(grid, base, job.params.warmup_seconds, job.params.background_seconds)
     rows: list[FeatureRow] = []
@@ -208,6 +210,7 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: tuple[Writer, Writer
         if rows:
             write_cells(_cells_table(rows, start, base, grid))
             write_regions(_regions_table(rows, size))
+            write_views(_views_table(rows))
             rows.clear()
         if shots:
             write_shots(_shots_table(shots))
@@ -317,6 +320,11 @@ def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table
         "velocity_y": velocities[:, 1],
     }
     return pa.table(columns, schema=SCHEMAS["regions"])
+
+
+def _views_table(rows: list[FeatureRow]) -> pa.Table:
+    columns = [asdict(row.view) | {"frame_index": row.frame_index, "pts": row.pts} for row in rows]
+    return pa.Table.from_pylist(columns, schema=SCHEMAS["views"])
 
 
 def _shots_table(shots: list[_Seen]) -> pa.Table:

@@ -7,13 +7,14 @@ then follows slowly.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vidrnn.camera import COVERED, LOST, MOVED, SETTLE_SECONDS, View, compare, displacement, state_of
 from vidrnn.timebase import TimeBase
 
 SIGNATURE = 16  # parts of a picture, each way, whose mean luma tells one shot from another
@@ -41,7 +42,13 @@ _MOST_PARTS = 0.8  # of the picture, beyond which flow is found in all of it
 _HALF = 2  # flow is found and gathered at half the working size
 MOVING_PIXELS = 0.3  # working pixels of flow between analysed frames below which nothing moves
 _ABSENT = 0.05  # added to the moving share, so that a speed fades out with what moves
-_GHOST = 0.1  # how much slower foreground enters the background than the rest
+_SLOW = 0.1  # how much slower foreground enters the background than the rest
+_GHOST_SECONDS = 0.5  # between two looks for ghosts; what is one in both is forgotten
+_GHOST_EDGES = 1.5  # how much stronger the background's edges are around a ghost than the picture's
+_GHOST_MOVES = 0.2  # of it may move, at most: what passes before it
+_TILES, _SHAKEN = 8, 0.5  # along each axis; of them, when so many have something in front, the camera may have shaken
+_LEAST_SHAKE, _MOST_SHAKE = 0.001, 0.03  # picture heights of displacement that are taken back
+_STEADIED = 0.7  # of what was in front that is so still, at most, once a shake is taken back
 MAX_STEP_SECONDS = 1.0  # beyond it two frames have no flow between them
 _MIN_REGION_AREA = 0.0004  # of the picture
 _EXPAND = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)  # 16–235 to 0–255
@@ -75,6 +82,7 @@ class FeatureRow:
         valid: False in the warm-up.
         cells: (len(CHANNELS), ROWS, columns) float16.
         regions: what moves.
+        view: how the picture compares with its background.
     """
 
     frame_index: int
@@ -82,10 +90,11 @@ class FeatureRow:
     valid: bool
     cells: npt.NDArray[np.float16]
     regions: Regions
+    view: View
 
 
 @dataclass(frozen=True)
-class _Flow:
+class Flow:
     """What moves between two frames, each (height / 2, width / 2).
 
     Attributes:
@@ -109,6 +118,8 @@ class _Front:
         half: uint8, the picture.
         share: of each place that is foreground.
         plain: uint8, what is in front before a plain grey.
+        exposure: levels by which all of the picture is brighter than its background.
+        view: how it compares.
     """
 
     picture: Luma
@@ -117,6 +128,8 @@ class _Front:
     half: Luma
     share: Array
     plain: Luma
+    exposure: float
+    view: View
 
 
 @dataclass(frozen=True)
@@ -182,6 +195,10 @@ class FeatureExtractor:
         self._threshold = FOREGROUND_LEVELS
         self._before: tuple[int, _Front] | None = None
         self._last_pts: int | None = None
+        self._picture: Luma | None = None
+        self._moved_since: int | None = None
+        self._looked: int | None = None
+        self._ghosts = np.zeros((grid.height // _HALF, grid.width // _HALF), np.bool_)
         self._rough_flow, self._dense_flow, self._refinement = _rough_flow(), _dense_flow(), _refinement()
 
     def push(self, frame_index: int, pts: int, picture: Luma) -> Iterator[FeatureRow]:
@@ -210,7 +227,27 @@ class FeatureExtractor:
             yield self._row(frame_index, pts, front, flow, valid=False)
 
     def _front(self, picture: Luma) -> _Front:
-        """What stands in front of the background."""
+        """What stands in front of the background; of a camera that shakes a little, once that is taken back."""
+        before, self._picture = self._picture, picture
+        change = 0.0 if before is None else float(cv2.norm(picture, before, cv2.NORM_L1)) / picture.size
+        front = self._against(picture, change, (0.0, 0.0))
+        tiles = cv2.resize(front.share, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
+        if float((tiles > _TILE_SHARE).mean()) < _SHAKEN:
+            return front
+        right, down = displacement(front.half, _halved(self._background))
+        shift = _HALF * right / self._grid.height * self._grid.stretch, _HALF * down / self._grid.height
+        if _LEAST_SHAKE < np.hypot(*shift) < _MOST_SHAKE:
+            back = np.array([[1, 0, -_HALF * right], [0, 1, -_HALF * down]], np.float32)
+            edges = np.asarray(np.clip(np.rint(self._background), 0, 255), np.uint8)
+            size = (self._grid.width, self._grid.height)
+            steady = cv2.warpAffine(picture, back, size, edges, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
+            steadied = self._against(np.asarray(steady, np.uint8), change, shift)
+            if float(steadied.share.mean()) < _STEADIED * float(front.share.mean()):
+                return steadied
+        return replace(front, view=replace(front.view, shift_x=shift[0], shift_y=shift[1]))
+
+    def _against(self, picture: Luma, change: float, shift: tuple[float, float]) -> _Front:
+        """A picture before the background."""
         coarse = np.s_[::_MEDIAN_STEP, ::_MEDIAN_STEP]
         # The camera's own exposure is nobody's movement.
         exposure = float(np.median(picture[coarse] - self._background[coarse]))
@@ -218,11 +255,13 @@ class FeatureExtractor:
         difference = np.asarray(cv2.absdiff(picture, background), np.uint8)
         blurred = cv2.GaussianBlur(difference, (5, 5), 0)
         foreground = np.asarray(cv2.threshold(blurred, self._threshold, 1, cv2.THRESH_BINARY)[1], np.uint8)
-        half, share = _halved(picture), _share(foreground)
-        plain = _plain(half - _halved(background).astype(np.float32), share)
-        return _Front(picture, difference, foreground, np.asarray(half, np.uint8), share, plain)
+        half, share, behind = _halved(picture), _share(foreground), _halved(background).astype(np.float32)
+        plain = _plain(half - behind, share)
+        small = _halved(half).astype(np.float32)
+        view = View(*compare(small, _halved(behind)), change, *shift)
+        return _Front(picture, difference, foreground, np.asarray(half, np.uint8), share, plain, exposure, view)
 
-    def _flow_into(self, pts: int, front: _Front) -> _Flow | None:
+    def _flow_into(self, pts: int, front: _Front) -> Flow | None:
         """The flow from the picture before; None for the first and after a gap. Remembers the picture.
 
         It is found from this picture back to the one before, so that it lies where things are now, and only around what
@@ -248,41 +287,92 @@ class FeatureExtractor:
         across, down = pixels[..., 0], pixels[..., 1]
         moving = front.share * (_length(across, down) > MOVING_PIXELS)
         per_second = np.float32(1 / (self._grid.height * seconds))
-        return _Flow(moving, across * (per_second * np.float32(self._grid.stretch)), down * per_second)
+        return Flow(moving, across * (per_second * np.float32(self._grid.stretch)), down * per_second)
 
-    def _row(self, frame_index: int, pts: int, front: _Front, flow: _Flow | None, valid: bool) -> FeatureRow:
-        grid = self._grid
-        self._follow(pts, front.picture, front.foreground)
+    def _row(self, frame_index: int, pts: int, front: _Front, flow: Flow | None, valid: bool) -> FeatureRow:
         if flow is None:
             still = np.zeros_like(front.share)
-            flow = _Flow(still, still, still)
-        moving, velocity_x, velocity_y = flow.moving, flow.velocity_x, flow.velocity_y
-        moving_x, moving_y = velocity_x * moving, velocity_y * moving
-        speed = _length(velocity_x, velocity_y)
-        moving_speed = moving * speed
-        columns = grid.columns * _SUB
-        motion = _pool([front.share, moving, moving_speed, moving_x, moving_y, moving_speed * speed], columns)
-        luma, difference = (
-            levels.astype(np.float32) for levels in (front.half, _halved(front.difference * front.foreground))
-        )
-        plain = _pool([luma, velocity_x, velocity_y, difference], columns)
-        plain[[0, 3]] /= 255
-        shape = _orientations(front.half, front.share, columns)
-        person = WINDOWS["person"]
-        channels = [_cells(plain[:3], (_SUB, _SUB)), _cells(plain[3:], person), _cells(shape, person)]
-        channels += [_motion_in(motion, size) for size in WINDOWS.values()]
-        regions = _regions(front.foreground, moving, moving_x, moving_y)
-        return FeatureRow(frame_index, pts, valid, np.concatenate(channels).astype(np.float16), regions)
+            flow = Flow(still, still, still)
+        kind = state_of(front.view)
+        if kind not in (COVERED, LOST):  # else the place is still there behind it
+            self._follow(pts, front.picture, front.foreground)
+            self._forget_ghosts(pts, front, flow)
+        self._settle(pts, kind == MOVED)
+        difference = _halved(front.difference * front.foreground).astype(np.float32)
+        cells = gather(front.half, front.share, difference, flow, self._grid)
+        moving_x, moving_y = flow.velocity_x * flow.moving, flow.velocity_y * flow.moving
+        regions = _regions(front.foreground, flow.moving, moving_x, moving_y)
+        return FeatureRow(frame_index, pts, valid, cells, regions, front.view)
+
+    def _forget_ghosts(self, pts: int, front: _Front, flow: Flow) -> None:
+        """Take the picture as background where something stands in front in the background alone.
+
+        Who stood there during the warm-up, or left since, leaves a hole of their shape, whose outline is an edge of the
+        background and none of the picture. What stands in front of the place has it the other way round.
+        """
+        if self._looked is not None and self._time_base.seconds(pts - self._looked) < _GHOST_SECONDS:
+            return
+        self._looked = pts
+        shown = (front.share > 0.5).view(np.uint8)
+        count, labels = cv2.connectedComponents(shown, connectivity=8)
+        rim = np.flatnonzero(shown - cv2.erode(shown, np.ones((5, 5), np.uint8)))
+        of_rim = labels.ravel()[rim]
+        behind = np.asarray(np.clip(_halved(self._background), 0, 255), np.uint8)
+        now, then = (np.bincount(of_rim, _edges(half).ravel()[rim], count) for half in (front.half, behind))
+        moving, area = (np.bincount(labels.ravel(), part.ravel(), count) for part in (flow.moving, shown))
+        ghost = (then > _GHOST_EDGES * now) & (moving < _GHOST_MOVES * area)
+        ghost[0] = False
+        ghosts = ghost[labels]
+        gone = (ghosts & self._ghosts).astype(np.uint8)
+        self._ghosts = ghosts
+        if gone.any():
+            size = (self._grid.width, self._grid.height)
+            whole = cv2.dilate(cv2.resize(gone, size, interpolation=cv2.INTER_NEAREST), np.ones((5, 5), np.uint8))
+            cv2.copyTo(front.picture.astype(np.float32) - np.float32(front.exposure), whole, self._background)
+
+    def _settle(self, pts: int, moved: bool) -> None:
+        """Take another view, once it has been there for a while, as a new background, with a warm-up of its own."""
+        if not moved:
+            self._moved_since = None
+        elif self._moved_since is None:
+            self._moved_since = pts
+        elif self._time_base.seconds(pts - self._moved_since) >= SETTLE_SECONDS:
+            self._warm, self._moved_since = False, None
 
     def _follow(self, pts: int, picture: Luma, foreground: Luma) -> None:
         """Let the background follow the picture, slowly where something is in front of it."""
         if self._last_pts is not None:
             seconds = self._time_base.seconds(pts - self._last_pts)
             rate = 1 - float(np.exp(-seconds / self._background_seconds))
-            slowly = cv2.accumulateWeighted(picture, self._background.copy(), rate * _GHOST)
+            slowly = cv2.accumulateWeighted(picture, self._background.copy(), rate * _SLOW)
             cv2.accumulateWeighted(picture, self._background, rate)
             cv2.copyTo(slowly, foreground, self._background)
         self._last_pts = pts
+
+
+def gather(half: Luma, share: Array, difference: Array, flow: Flow, grid: Grid) -> npt.NDArray[np.float16]:
+    """The channels of every cell, (len(CHANNELS), ROWS, columns), from a picture of half the working size.
+
+    Args:
+        half: (height / 2, width / 2) uint8, levels.
+        share: of each place that is in front.
+        difference: levels from the background, 0 where nothing is in front.
+        flow: what moves.
+        grid: of the working picture.
+    """
+    moving, velocity_x, velocity_y = flow.moving, flow.velocity_x, flow.velocity_y
+    speed = _length(velocity_x, velocity_y)
+    moving_speed = moving * speed
+    columns = grid.columns * _SUB
+    motion = [share, moving, moving_speed, velocity_x * moving, velocity_y * moving, moving_speed * speed]
+    pooled = _pool(motion, columns)
+    plain = _pool([half.astype(np.float32), velocity_x, velocity_y, difference], columns)
+    plain[[0, 3]] /= 255
+    shape = _orientations(half, share, columns)
+    person = WINDOWS["person"]
+    channels = [_cells(plain[:3], (_SUB, _SUB)), _cells(plain[3:], person), _cells(shape, person)]
+    channels += [_motion_in(pooled, size) for size in WINDOWS.values()]
+    return np.concatenate(channels).astype(np.float16)
 
 
 def _parts(share: Array, tile: int) -> list[tuple[slice, slice]]:
@@ -342,6 +432,12 @@ def _share(mask: Luma) -> Array:
 def _length(x: Array, y: Array) -> Array:
     """Of vectors. OpenCV's own `magnitude` rounds by where in memory an array lies, so that runs would differ."""
     return np.sqrt(x * x + y * y)
+
+
+def _edges(half: Luma) -> Array:
+    """How strong the edges of a picture are, at each place."""
+    across, down = cv2.spatialGradient(half)
+    return np.abs(across).astype(np.float32) + np.abs(down)
 
 
 def _plain(departure: Array, share: Array) -> Luma:

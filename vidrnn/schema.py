@@ -69,6 +69,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("pts", pa.int64(), False),
         ("signature", pa.fixed_shape_tensor(pa.uint8(), (16, 16)), False),
     ),
+    # A row an analysed frame: how it compares with its background and with the one before; `camera.View` says what of.
+    "views": _schema(
+        ("frame_index", pa.int64(), False),
+        ("pts", pa.int64(), False),
+        *[(name, pa.float32(), False) for name in ("agreement", "detail", "contrast", "change", "shift_x", "shift_y")],
+    ),
     # A row a file.
     "videos": _schema(
         *_KEY,

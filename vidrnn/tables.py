@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, Tail
+from vidrnn.camera import Incident, View, incidents
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.decode import open_video
 from vidrnn.errors import DecodeError
@@ -48,6 +49,7 @@ class _Job:
     row: dict[str, Any]  # of the table `videos`
     regions: Path
     shots: Path
+    views: Path
     scores: Path
     outs: dict[str, Path]  # by the names in PARTS
     pictures: Path
@@ -93,10 +95,12 @@ def make_tables(
             continue
         made_from = digest([read_metadata(path)["digest"], json.loads(json.dumps(row, default=str)), common])
         outs = {part: video_path(out / part, camera_id, video_id) for part in PARTS}
-        regions, shots = (video_path(features / part, camera_id, video_id) for part in ("regions", "shots"))
+        regions, shots, views = (
+            video_path(features / part, camera_id, video_id) for part in ("regions", "shots", "views")
+        )
         pictures = video_path(media, camera_id, video_id).parent
         card = cards[camera_id]
-        jobs.append(_Job(videos / video_id, row, regions, shots, path, outs, pictures, card, alarms, made_from))
+        jobs.append(_Job(videos / video_id, row, regions, shots, views, path, outs, pictures, card, alarms, made_from))
     stale = [job for job in jobs if not _has_tables(job)]
     undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
     for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
@@ -152,7 +156,14 @@ def _write_tables(job: _Job) -> None:
     times = table["time_seconds"].to_numpy()
     score = table["score"].to_numpy()
     tail = Calibration.from_json(job.card["calibration"]).tail
-    alarm = (score > tail.threshold(job.alarms.per_hour)) & table["valid"].to_numpy()
+    valid = table["valid"].to_numpy(zero_copy_only=False)
+    alarm = (score > tail.threshold(job.alarms.per_hour)) & valid
+    found = incidents(read_views(job.views), times, valid)
+    for incident in found:  # tells of itself, once
+        alarm[slice(*incident.quiet)] = False
+    spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
+    for incident in found:
+        alarm[incident.start : incident.stop] = True
     key = {name: [job.row[name]] * len(times) for name in ("camera_id", "video_id")}
     recorded_at = [_later(job.row["recorded_at"], seconds) for seconds in times.tolist()]
     columns = {name: table[name] for name in ("frame_index", "pts", "time_seconds", "score_raw", "score", "valid")}
@@ -165,8 +176,10 @@ def _write_tables(job: _Job) -> None:
 
     rows = table.drop_columns(["cells"]).to_pylist()
     objects = find_objects(job.row, job.regions, table, _end(job, rows))
-    spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
-    events = pa.Table.from_pylist([_event(job, rows, span, tail, objects) for span in spans], schema=SCHEMAS["events"])
+    told = [_event(job, rows, span, tail, objects) for span in spans]
+    told += [_incident(job, rows, incident) for incident in found]
+    told.sort(key=lambda event: (event["onset_pts"], event["kind"]))
+    events = pa.Table.from_pylist(told, schema=SCHEMAS["events"])
     segments = find_segments(job.row, job.shots, table, _end(job, rows))
     of_objects = {"detections": objects.detections, "tracks": objects.tracks}
     for part, made in ({"events": events, "segments": segments} | of_objects).items():
@@ -188,12 +201,15 @@ def read_scores(path: Path) -> pa.Table:
     return read_table(path, scores_schema(rows, columns))
 
 
+def read_views(path: Path) -> list[View]:
+    """How the analysed frames of a video compare with their background; none of a sequence, which has no pictures."""
+    rows = read_table(path, SCHEMAS["views"], [field.name for field in fields(View)]).to_pylist()
+    return [View(**row) for row in rows]
+
+
 def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, objects: Objects) -> dict[str, Any]:
-    first, top = rows[span.start], rows[span.peak]
-    if span.stop < len(rows):
-        offset = tuple(rows[span.stop][name] for name in ("pts", "time_seconds", "frame_index"))
-    else:
-        offset = _end(job, rows)
+    top = rows[span.peak]
+    interval = _interval(job, rows, span.start, span.stop, span.peak)
     box = tuple(top[name] for name in BOX)
     quantity, sentence = explain(
         top["reason_quantity"],
@@ -202,11 +218,49 @@ def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, object
         top["reason_expected_high"],
         top["reason_seen"],
     )
+    touching = [] if None in box else objects.touching(box, interval["onset_frame"], interval["offset_frame"])
+    return {
+        **interval,
+        "event_id": _event_id(job, interval["onset_pts"]),
+        "kind": "unusual",
+        "rarity": tail.per_hour(top["score"]),
+        **dict(zip(BOX, box, strict=True)),
+        "track_ids": touching,
+        "reason": sentence,
+        "reason_quantity": quantity,
+        **{name: top[name] for name in ("reason_expected_low", "reason_expected_high", "reason_seen")},
+    }
+
+
+def _incident(job: _Job, rows: list[dict[str, Any]], incident: Incident) -> dict[str, Any]:
+    """The event of a camera that was moved, covered or lost its signal: its place is the whole picture."""
+    interval = _interval(job, rows, incident.start, incident.stop, incident.peak)
+    return {
+        **interval,
+        "event_id": _event_id(job, interval["onset_pts"], incident.kind),
+        "kind": incident.kind,
+        "rarity": 0.0,  # none is ever raised by how unusual something is
+        **dict(zip(BOX, (0.0, 0.0, job.row["width"], job.row["height"]), strict=True)),
+        "track_ids": [],
+        "reason": incident.reason,
+        "reason_quantity": "camera",
+    }
+
+
+def _event_id(job: _Job, onset_pts: int, *kind: str) -> str:
+    return hashlib.sha256(":".join([job.row["sha256"], str(onset_pts), *kind]).encode()).hexdigest()[:16]
+
+
+def _interval(job: _Job, rows: list[dict[str, Any]], start: int, stop: int, peak: int) -> dict[str, Any]:
+    """What all events have in common: of the analysed frames [start, stop)."""
+    first, top = rows[start], rows[peak]
+    if stop < len(rows):
+        offset = tuple(rows[stop][name] for name in ("pts", "time_seconds", "frame_index"))
+    else:
+        offset = _end(job, rows)
     return {
         "camera_id": job.row["camera_id"],
         "video_id": job.row["video_id"],
-        "event_id": hashlib.sha256(f"{job.row['sha256']}:{first['pts']}".encode()).hexdigest()[:16],
-        "kind": "unusual",
         "onset_pts": first["pts"],
         "offset_pts": offset[0],
         "onset_seconds": first["time_seconds"],
@@ -216,12 +270,6 @@ def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, object
         "recorded_at": _later(job.row["recorded_at"], first["time_seconds"]),
         "peak_seconds": top["time_seconds"],
         "peak_score": top["score"],
-        "rarity": tail.per_hour(top["score"]),
-        **dict(zip(BOX, box, strict=True)),
-        "track_ids": [] if None in box else objects.touching(box, first["frame_index"], offset[2]),
-        "reason": sentence,
-        "reason_quantity": quantity,
-        **{name: top[name] for name in ("reason_expected_low", "reason_expected_high", "reason_seen")},
         "model_version": job.card["version"],
     }
 
