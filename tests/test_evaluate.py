@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from synthetic import write_regions
 
 from vidrnn.errors import CheckpointError, LabelsError, SchemaError
-from vidrnn.evaluate import evaluate, hold_until_next, label_frames, source_times, write_evaluation
+from vidrnn.evaluate import PROMISES, evaluate, hold_until_next, label_frames, source_times, write_evaluation
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.stages import evaluate as stage
@@ -178,6 +178,28 @@ def test_figures_that_can_be_worked_out_by_hand(workspace):
     # The event [2, 4) is right, [6, 8) is not.
     assert (summary["event_precision"]["value"], summary["event_recall"]["value"]) == (0.5, 1.0)
     assert (summary["num_events_predicted"], summary["num_events_labelled"]) == (2, 1)
+
+
+def test_the_histogram_and_the_calibration_that_can_be_worked_out_by_hand(workspace, tmp_path):
+    evaluation = small(workspace).evaluate()
+    ordinary, unusual = evaluation.histogram
+    assert ordinary[:4].tolist() == [0, 6, 2, 2] and (ordinary.sum(), unusual.sum()) == (10, 4)
+    # Three alarms in two hours above the one threshold there is, whatever is promised.
+    assert [row[:2] for row in evaluation.calibration] == [(promised, 1.5) for promised in PROMISES]
+    assert all(low < 1.5 < high for _, _, low, high in evaluation.calibration)
+    write_evaluation(evaluation, *(tmp_path / name for name in ("m.parquet", "e.json", "c.json", "")))
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert [row["ordinary"] for row in rows[:4]] == [0, 0.6, 0.2, 0.2]
+    assert sum(row["unusual"] for row in rows) == 1 and rows[-1]["unusual"] == 0.5  # of 0.9, the highest
+    assert (tmp_path / "calibration.csv").read_text().startswith("promised,seen,low,high\n1.000000,1.500000,")
+    assert json.loads((tmp_path / "c.json").read_text())["gate"]["model_version"] == "v-gate"
+
+
+def test_without_a_model_nothing_was_promised(workspace):
+    assert workspace.video("gate/a.mp4", [0.1, 30.0]).evaluate().calibration == []
+    ordinary, unusual = workspace.evaluate().histogram
+    assert (ordinary[1], ordinary[-1], unusual.sum()) == (2, 2, 0)  # what lies beyond counts in the last bin
 
 
 def test_per_clip_scaling_makes_a_top_score_of_the_ordinary_clip(workspace):
@@ -517,11 +539,15 @@ def test_the_stage_writes_the_same_bytes_again(workspace, tmp_path):
             *map(str, workspace.made),
             str(out / "metrics.parquet"),
             str(out / "evaluate.json"),
+            str(out / "cameras.json"),
             str(out / "plots"),
         )
         written.append({path.name: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()})
     assert written[0] == written[1]
-    assert set(written[0]) == {"metrics.parquet", "evaluate.json", "roc.csv", "pr.csv"}
+    curves = {"roc.csv", "pr.csv", "scores.csv", "calibration.csv"}
+    assert set(written[0]) == {"metrics.parquet", "evaluate.json", "cameras.json"} | curves
+    assert "cameras" not in json.loads(written[0]["evaluate.json"])
+    assert "f1" in json.loads(written[0]["cameras.json"])["gate"]
     assert json.loads(written[0]["evaluate.json"])["f1"]["value"] == 0.5
     with (out / "plots" / "roc.csv").open(newline="") as file:
         points = [(float(row["fpr"]), float(row["tpr"])) for row in csv.DictReader(file)]
@@ -534,6 +560,7 @@ def test_the_stage_writes_the_same_bytes_again(workspace, tmp_path):
 def test_curves_without_labels_are_a_header_alone(workspace, tmp_path):
     small(workspace)
     (workspace.labels / "events.csv").unlink()
-    write_evaluation(workspace.evaluate(), tmp_path / "m.parquet", tmp_path / "e.json", tmp_path)
+    write_evaluation(workspace.evaluate(), *(tmp_path / name for name in ("m.parquet", "e.json", "c.json", "")))
     assert (tmp_path / "roc.csv").read_bytes() == b"fpr,tpr\n"
     assert (tmp_path / "pr.csv").read_bytes() == b"recall,precision\n"
+    assert (tmp_path / "scores.csv").read_text().startswith("score,ordinary,unusual\n0.000000,0.000000,0.000000\n0.1")

@@ -8,7 +8,7 @@ and the false alarms promised and seen on held-out ordinary footage.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,19 +58,32 @@ from vidrnn.storage import check_version, read_metadata, read_table, replacing, 
 
 ALL_CAMERAS = "*"
 CURVE_POINTS = 400
+BINS, BIN_WIDTH = 100, 0.1  # of the histogram of scores, the last of which takes what lies beyond
+PROMISES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # false alarms an hour, that calibration is shown for
 DIGITS = 6  # of every figure that is written
 GAUSSIAN_SIGMA_FRAMES = 10.0  # of the column for comparison with papers; fixed, not chosen on any labels
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the stage writes."""
+    """What the stage writes.
+
+    Attributes:
+        metrics: the table.
+        summary: all cameras together, and under `cameras` each.
+        roc, precision_recall: of frames.
+        histogram: (2, BINS) source frames by score: ordinary ones, or all without labels, and unusual ones.
+        calibration: rows of promised and seen false alarms an hour, and the interval of the latter.
+        model_versions: by camera.
+    """
 
     metrics: pa.Table
     summary: dict[str, Any]
     roc: Curve
     precision_recall: Curve
-    model_versions: dict[str, str]  # by camera
+    histogram: Ints
+    calibration: list[tuple[float, float, float, float]]
+    model_versions: dict[str, str]
 
 
 class _Figure(NamedTuple):
@@ -116,6 +129,7 @@ class _Video:
 
     hours: float
     num_frames: int
+    histogram: Ints  # (2, BINS)
     labelled: _Labelled | None
     located: _Located | None
     labels_ignored: int  # that lie wholly behind the part that could be read, or in a picture where there is none
@@ -123,13 +137,17 @@ class _Video:
 
 @dataclass(frozen=True)
 class _Card:
-    """What a camera's model says of itself; `alarms` on `hours` of held-out ordinary footage, merged to events."""
+    """What a camera's model says of itself, also on `hours` of held-out ordinary footage, in `blocks`."""
 
     version: str
     threshold: float
     hours: float
-    alarms: int
+    blocks: list[HeldOut]
     nll: float
+
+    def alarms(self, per_hour: float) -> int:
+        """How many false alarms, merged to events, a threshold that promises `per_hour` raises there."""
+        return sum(block.alarms(per_hour) for block in self.blocks)
 
 
 def evaluate(
@@ -181,17 +199,33 @@ def evaluate(
         summary={**_nested(figures[ALL_CAMERAS]), "cameras": {c: _nested(figures[c]) for c in cameras}},
         roc=roc_curve(unusual, score, CURVE_POINTS),
         precision_recall=precision_recall_curve(unusual, score, CURVE_POINTS),
+        histogram=sum((video.histogram for video in videos.values()), np.zeros((2, BINS), np.int64)),
+        calibration=_calibration(list(cards.values()), params.evaluate.confidence),
         model_versions={camera: card.version for camera, card in cards.items()},
     )
 
 
-def write_evaluation(evaluation: Evaluation, metrics_path: Path, summary_path: Path, curves_dir: Path) -> None:
-    """Write the table, the JSON for `dvc metrics`, and roc.csv and pr.csv for `dvc plots`."""
+def write_evaluation(
+    evaluation: Evaluation, metrics_path: Path, summary_path: Path, cameras_path: Path, curves_dir: Path
+) -> None:
+    """Write the table, the JSON for `dvc metrics` and that of each camera, and the CSV files for `dvc plots`."""
     versions = json.dumps(evaluation.model_versions, sort_keys=True)
     write_table(metrics_path, evaluation.metrics, SCHEMAS["metrics"], {"model_versions": versions})
-    write_json(summary_path, evaluation.summary)
-    _write_curve(curves_dir / "roc.csv", "fpr,tpr", evaluation.roc)
-    _write_curve(curves_dir / "pr.csv", "recall,precision", evaluation.precision_recall)
+    summary = dict(evaluation.summary)
+    cameras = {
+        camera: figures | {"model_version": evaluation.model_versions.get(camera)}
+        for camera, figures in summary.pop("cameras").items()
+    }
+    write_json(cameras_path, cameras)
+    write_json(summary_path, summary)
+    _write_csv(curves_dir / "roc.csv", "fpr,tpr", zip(evaluation.roc.x, evaluation.roc.y, strict=True))
+    pairs = zip(evaluation.precision_recall.x, evaluation.precision_recall.y, strict=True)
+    _write_csv(curves_dir / "pr.csv", "recall,precision", pairs)
+    ordinary, unusual = evaluation.histogram / np.maximum(evaluation.histogram.sum(1, keepdims=True), 1)
+    last = int(np.flatnonzero(evaluation.histogram.any(0)).max(initial=-1)) + 1
+    shares = zip(np.arange(last) * BIN_WIDTH, ordinary[:last], unusual[:last], strict=True)
+    _write_csv(curves_dir / "scores.csv", "score,ordinary,unusual", shares)
+    _write_csv(curves_dir / "calibration.csv", "promised,seen,low,high", evaluation.calibration)
 
 
 # Reading
@@ -225,8 +259,9 @@ def _read_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels: L
         ignored = len(regions) - len(within)
         if facts["width"] is not None:
             located = _locate(features_dir, scores_dir, facts, frames["frame_index"], held, within)
+    score = frames["score"][held]
     if events is None:
-        return _Video(hours, num_frames, None, located, ignored)
+        return _Video(hours, num_frames, _histogram(score, np.zeros(num_frames, np.bool_)), None, located, ignored)
 
     in_seconds = "onset_seconds" in events.columns
     unit = ["onset_seconds", "offset_seconds"] if in_seconds else ["onset_frame", "offset_frame"]
@@ -239,13 +274,14 @@ def _read_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels: L
     reachable = marked[marked[:, 0] < clock[-1]]
     unusual = label_frames(clock[:-1], reachable)
     labelled = _Labelled(
-        score=frames["score"][held],
+        score=score,
         score_raw=frames["score_raw"][held],
         unusual=unusual,
         frames=confusion(unusual, frames["alarm"][held]),
         events=event_precision_recall(raised, reachable),
     )
-    return _Video(hours, num_frames, labelled, located, ignored + len(marked) - len(reachable))
+    ignored += len(marked) - len(reachable)
+    return _Video(hours, num_frames, _histogram(score, unusual), labelled, located, ignored)
 
 
 def _locate(
@@ -365,7 +401,7 @@ def _read_card(model_dir: Path, camera_id: str, per_hour: float) -> _Card | None
             version=str(card["version"]),
             threshold=Calibration.from_json(card["calibration"]).tail.threshold(per_hour),
             hours=float(heldout["hours"]),
-            alarms=sum(HeldOut.from_json(block).alarms(per_hour) for block in heldout["blocks"]),
+            blocks=[HeldOut.from_json(block) for block in heldout["blocks"]],
             nll=float(heldout["nll"]),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -398,7 +434,7 @@ def _footage_figures(
 def _heldout_figures(cards: Sequence[_Card], params: Params) -> dict[str, _Figure]:
     """The rate of false alarms promised, and the one seen on held-out ordinary footage."""
     hours = math.fsum(card.hours for card in cards)
-    alarms = sum(card.alarms for card in cards)
+    alarms = sum(card.alarms(params.alarms.per_hour) for card in cards)
     low, high = poisson_interval(alarms, hours, params.evaluate.confidence)
     return {
         "alarms_per_hour_promised": _Figure(params.alarms.per_hour, 0),
@@ -407,6 +443,22 @@ def _heldout_figures(cards: Sequence[_Card], params: Params) -> dict[str, _Figur
         "heldout_hours": _Figure(hours, 0),
         "heldout_nll": _Figure(ratio(math.fsum(card.nll * card.hours for card in cards), hours), 0),
     }
+
+
+def _calibration(cards: Sequence[_Card], confidence: float) -> list[tuple[float, float, float, float]]:
+    """(promised, seen, low, high) false alarms an hour on held-out ordinary footage; nothing without any."""
+    hours = math.fsum(card.hours for card in cards)
+    rows: list[tuple[float, float, float, float]] = []
+    for promised in PROMISES if hours else ():
+        alarms = sum(card.alarms(promised) for card in cards)
+        rows.append((promised, alarms / hours, *poisson_interval(alarms, hours, confidence)))
+    return rows
+
+
+def _histogram(scores: Floats, unusual: Bools) -> Ints:
+    """(2, BINS) source frames by score: those that are not unusual, and those that are."""
+    bins = np.clip(scores / BIN_WIDTH, 0, BINS - 1).astype(np.int64)
+    return np.bincount(bins + BINS * unusual, minlength=2 * BINS).reshape(2, BINS)
 
 
 def _label_figures(videos: Sequence[_Labelled], params: EvaluateParams) -> dict[str, _Figure]:
@@ -513,10 +565,10 @@ def _rounded(value: float | int | bool) -> float | int | bool | None:
     return round(value, DIGITS) if math.isfinite(value) else None
 
 
-def _write_curve(path: Path, header: str, curve: Curve) -> None:
-    points = [f"{x:.{DIGITS}f},{y:.{DIGITS}f}" for x, y in zip(curve.x, curve.y, strict=True)]
+def _write_csv(path: Path, header: str, rows: Iterable[Iterable[float]]) -> None:
+    lines = [",".join(f"{value:.{DIGITS}f}" for value in row) for row in rows]
     with replacing(path) as partial:
-        partial.write_text("\n".join([header, *dict.fromkeys(points)]) + "\n", encoding="utf-8")
+        partial.write_text("\n".join([header, *dict.fromkeys(lines)]) + "\n", encoding="utf-8")
 
 
 def _join(videos: Sequence[_Labelled], column: str) -> Any:

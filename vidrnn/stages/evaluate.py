@@ -8,12 +8,20 @@ from vidrnn.stages import run_stage
 
 
 def main(
-    features: str, scores: str, tables: str, model: str, labels: str, metrics: str, summary: str, curves: str
+    features: str,
+    scores: str,
+    tables: str,
+    model: str,
+    labels: str,
+    metrics: str,
+    summary: str,
+    cameras: str,
+    curves: str,
 ) -> None:
-    """What was made and the labels to the table `metrics`, a summary for `dvc metrics` and curves for `dvc plots`."""
+    """What was made and the labels to the table `metrics`, its figures as JSON and curves for `dvc plots`."""
     made = Path(features), Path(scores), Path(tables), Path(model)
     evaluation = evaluate(*made, Path(labels), load_params())
-    write_evaluation(evaluation, Path(metrics), Path(summary), Path(curves))
+    write_evaluation(evaluation, Path(metrics), Path(summary), Path(cameras), Path(curves))
 
 
 if __name__ == "__main__":
