@@ -200,7 +200,7 @@ def evaluate(
         roc=roc_curve(unusual, score, CURVE_POINTS),
         precision_recall=precision_recall_curve(unusual, score, CURVE_POINTS),
         histogram=sum((video.histogram for video in videos.values()), np.zeros((2, BINS), np.int64)),
-        calibration=_calibration(list(cards.values()), params.evaluate.confidence),
+        calibration=_calibration(list(cards.values()), params),
         model_versions={camera: card.version for camera, card in cards.items()},
     )
 
@@ -445,13 +445,13 @@ def _heldout_figures(cards: Sequence[_Card], params: Params) -> dict[str, _Figur
     }
 
 
-def _calibration(cards: Sequence[_Card], confidence: float) -> list[tuple[float, float, float, float]]:
+def _calibration(cards: Sequence[_Card], params: Params) -> list[tuple[float, float, float, float]]:
     """(promised, seen, low, high) false alarms an hour on held-out ordinary footage; nothing without any."""
     hours = math.fsum(card.hours for card in cards)
     rows: list[tuple[float, float, float, float]] = []
     for promised in PROMISES if hours else ():
         alarms = sum(card.alarms(promised) for card in cards)
-        rows.append((promised, alarms / hours, *poisson_interval(alarms, hours, confidence)))
+        rows.append((promised, alarms / hours, *poisson_interval(alarms, hours, params.evaluate.confidence)))
     return rows
 
 
