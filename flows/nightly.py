@@ -24,7 +24,7 @@ from urllib.request import urlopen
 from retrain import REPORT, ROOT, STAGE_TIMEOUT_SECONDS, TARGET, bring_up_to_date, print_rows, stop_in_order
 
 # isort: split
-from dvc_cli import DvcError, is_stale, run, upstream
+from dvc_cli import DvcError, is_stale, run, run_module, upstream
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -38,6 +38,7 @@ from publish import NightError, Published, alone, go_back, home, prepare, publis
 from ruamel.yaml import YAML
 
 NAME = "nightly"
+INTAKE_SECONDS = 12 * 3600.0
 SERVER_SECONDS = 120.0  # to start, on a slow machine for the first time
 FIRST_AFTER_TRAINING = "gate"
 
@@ -46,6 +47,22 @@ FIRST_AFTER_TRAINING = "gate"
 def begin(checkout: Path) -> Path:
     """Bring the nightly's worktree to the last published night, with what the checkout has committed since."""
     return prepare(checkout, get_run_logger().info)
+
+
+@task(name="take in footage", cache_policy=NO_CACHE)
+def take_in(folder: Path) -> None:
+    """Update what DVC imports, take in what is complete in watched folders, and remove what is kept no longer."""
+    params, log = YAML(typ="safe").load(folder / "params.yaml"), get_run_logger()
+    imported = f"{params['data']['videos']}.dvc"
+    if (folder / imported).is_file():
+        try:
+            run(["update", imported], folder, log.info, INTAKE_SECONDS)
+        except DvcError as error:
+            log.warning("the footage stays as it is, its source cannot be reached: %s", error)
+    if params["nightly"]["watch"]:
+        run_module("vidrnn.cli", ["add", "--watched"], folder, log.info, INTAKE_SECONDS)
+    if params["nightly"]["keep_days"] or params["nightly"]["keep_gigabytes"]:
+        run_module("vidrnn.cli", ["retire"], folder, log.info, INTAKE_SECONDS)
 
 
 @task(name="set the champion", cache_policy=NO_CACHE)
@@ -106,6 +123,8 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         if version is not None:
             return_to(folder, version)
             stages = stages[stages.index(FIRST_AFTER_TRAINING) :]
+        else:
+            take_in(folder)
         for stage in stages:
             if stage == "train":
                 challenge(folder)

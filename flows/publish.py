@@ -27,7 +27,9 @@ UNSENT = "refs/vidrnn/unsent"  # a night whose data did not reach the remote; go
 MARK = "VIDRNN_NIGHT"  # in the environment of all that a night starts
 CHAMPION, WITHDRAWN = "data/champion", "data/withdrawn.csv"
 # What the branch keeps of its own when it takes over the files of the checkout.
-OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", f"{CHAMPION}.dvc", WITHDRAWN)
+OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", f"{CHAMPION}.dvc", WITHDRAWN, "data/retired.csv")
+# What people say in the checkout from day to day: it counts without a commit, and is published with the night.
+SAID = ("data/feedback.csv",)
 DVC_SECONDS = 6 * 3600.0
 # Commits of the nightly are its own: no signature to ask for, no hook of the user's.
 _SETTINGS = ("user.name=vidrnn", "user.email=vidrnn@localhost", "commit.gpgsign=false", "tag.gpgsign=false")
@@ -118,6 +120,9 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
             link.unlink()
     commit = _with_files_of(folder, base)
     git(folder, "checkout", "-q", "-f", "-B", BRANCH, commit)
+    for name in SAID:
+        if (checkout / name).is_file():
+            shutil.copyfile(checkout / name, folder / name)
     _configure(checkout, folder)
     for link, target in _links(folder, checkout).items():
         if link.is_dir():  # which holds no more than the .gitignore that keeps it in Git
@@ -262,7 +267,7 @@ def _candidates(folder: Path, rev: str) -> set[str]:
 
 def publish(folder: Path, subject: str) -> Published:
     """Commit what the night made, and tag its models where they are others than those of the last tag."""
-    present = [name for name in OWN if (folder / name).exists()]
+    present = [name for name in (*OWN, *SAID) if (folder / name).exists()]
     git(folder, "add", "--force", "--", *present)
     if git(folder, "diff", "--cached", "--name-only"):
         git(folder, "commit", "-q", "-m", subject)

@@ -354,6 +354,19 @@ def test_gate_keeps_the_champion_or_takes_the_candidate(copy: Path, done: Path) 
     assert card["version"] == row["candidate_version"]
 
 
+def test_an_event_marked_as_normal_does_not_come_back(copy: Path) -> None:
+    event = results.load("events", repo=copy).query("onset_frame < @PLANTED[1] and offset_frame > @PLANTED[0]").iloc[0]
+    command = [sys.executable, "-m", "vidrnn.cli", "mark", event["event_id"], "normal", "--note", "it races at eight"]
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    assert repro(copy).ran == ["train", "gate", "score", "tables", "evaluate", "report"]
+    again = results.load("events", repo=copy).query("onset_frame < @PLANTED[1] and offset_frame > @PLANTED[0]")
+    assert again.empty
+    assert metric(copy, "num_marked_normal") == 1 and metric(copy, "marked_normal_alarmed") == 0
+
+    subprocess.run([*command[:4], "0123456789abcdef", "unusual"], cwd=copy, check=False)
+    assert len((copy / "data/feedback.csv").read_text().splitlines()) == 2
+
+
 def test_without_labels(copy: Path) -> None:
     (copy / "data/labels/events.csv").unlink()
     (copy / "data/labels/.gitignore").unlink()

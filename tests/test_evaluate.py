@@ -1,6 +1,7 @@
 import csv
 import json
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -537,6 +538,7 @@ def test_the_stage_writes_the_same_bytes_again(workspace, tmp_path):
         out = tmp_path / run
         stage.main(
             *map(str, workspace.made),
+            str(Path(__file__).parents[1] / "data/feedback.csv"),
             str(out / "metrics.parquet"),
             str(out / "evaluate.json"),
             str(out / "cameras.json"),

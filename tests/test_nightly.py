@@ -17,6 +17,8 @@ import publish
 import pytest
 from toy_project import PARAMS, dvc, film, git, make_checkout
 
+from vidrnn import revisions
+
 TREE = ".nightly/tree"
 
 
@@ -55,9 +57,7 @@ def model_of(checkout: Path, rev: str) -> Any:
 
 
 def test_the_branch_is_the_one_that_results_read() -> None:
-    from vidrnn import results
-
-    assert getattr(results, "NIGHTLY_BRANCH", publish.BRANCH) == publish.BRANCH
+    assert revisions.PUBLISHED == publish.BRANCH
 
 
 @pytest.mark.slow

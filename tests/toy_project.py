@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARAMS = 'data: {videos: data/videos, labels: data/labels, time_zone: UTC}\nnightly: {cron: "0 2 * * *"}\n'
+PARAMS = """
+data: {videos: data/videos, labels: data/labels, time_zone: UTC}
+nightly: {cron: "0 2 * * *", watch: [], keep_days: null, keep_gigabytes: null}
+"""
 STAGES = {
     "train.py": """
 import hashlib, json, pathlib

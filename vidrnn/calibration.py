@@ -11,12 +11,12 @@ footage: counted where they lie, foretold beyond the highest.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter, uniform_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 from vidrnn.events import find_spans
 
@@ -75,6 +75,17 @@ class Questions:
         tails = np.array([_tail_of(values.astype(np.float64)) for values in highest.T])
         base, excess = np.maximum(tails, (_LEAST_BASE, _LEAST_EXCESS)).round(_DIGITS).astype(np.float32).T
         return cls(width, base, excess)
+
+    def admitting(self, stretches: Iterable[Array]) -> "Questions":
+        """The same, wider at the places of footage that somebody called normal, so that there it is ordinary.
+
+        Where a question was surprised, at the cells around that and for that question alone, as much of it reaches what
+        a high quantile of ordinary frames reaches. What goes further, lies elsewhere or is asked otherwise counts as
+        before.
+        """
+        highest = np.max([maps.max(0, initial=0) for maps in stretches], axis=0, initial=0)  # (Q, rows, columns)
+        needed = maximum_filter(highest, (0, 3, 3)) / self.base[:, None, None]
+        return replace(self, width=np.maximum(self.width, needed).round(_DIGITS).astype(np.float32))
 
     def rarities(self, maps: Array) -> Array:
         """(n, Q, rows, columns) surprises in nats: −ln of the share of ordinary frames whose highest cell shows more.

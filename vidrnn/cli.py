@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPORT = Path("data/report/index.html")
+NIGHTLY_TREE = Path(".nightly/tree")  # where nights work
 SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
 CELL_WIDTH = 40  # characters, by eye
 TABLES = "videos, frames, events, detections, tracks, segments, promotions, metrics"
@@ -75,15 +77,17 @@ def _options(
 
 @commands.command()
 def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser, too.")] = False) -> None:
-    """Say where the report is.
+    """Say where the report is: yours or that of the last night, whichever is newer.
 
     Example: vidrnn report --open
     """
     from vidrnn.revisions import find_root
 
-    path = find_root(".") / REPORT
-    if not path.is_file():
-        raise UserError(f"{path}: not made yet; run `dvc repro`")
+    root = find_root(".")
+    found = [path for path in (root / REPORT, root / NIGHTLY_TREE / REPORT) if path.is_file()]
+    if not found:
+        raise UserError(f"{root / REPORT}: not made yet; run `dvc repro`")
+    path = max(found, key=lambda path: path.stat().st_mtime)
     with _output() as out:
         print(path, path.as_uri(), sep="\n", file=out)
     if open_it:
@@ -228,6 +232,93 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @commands.command()
+def add(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Files, or a folder a camera.")] = None,
+    camera: Annotated[str | None, typer.Option(metavar="CAMERA", help="Whose footage it is.")] = None,
+    link: Annotated[bool, typer.Option("--link", help="Link instead of copying.")] = False,
+    watched: Annotated[
+        bool, typer.Option("--watched", help="What is complete in the folders of nightly.watch.")
+    ] = False,
+) -> None:
+    """Bring footage into the footage folder; a file that is there already is left as it is.
+
+    Example: vidrnn add /media/card/DCIM --camera north-gate
+    """
+    from vidrnn import intake
+    from vidrnn.params import load_params
+    from vidrnn.retired import RETIRED
+    from vidrnn.revisions import find_root
+
+    if bool(paths) == watched:
+        raise UserError("give files and folders of footage, or --watched; found both or neither")
+    root = find_root(".")
+    params = load_params(root / "params.yaml")
+    footage = intake.footage_folder(root, params.data.videos)
+    with _output() as out:
+        if paths:
+            new, old = intake.add(paths, footage, camera, link)
+            print(f"{new} files came into {footage}, {old} were there already", file=out)
+        else:
+            found = intake.take_watched(params.nightly.watch, footage, root / RETIRED)
+            for path, reason in found.waiting.items():
+                print(f"left for next time: {path}: {reason}", file=out)
+            print(f"{found.taken} files came into {footage}, {len(found.waiting)} are left for next time", file=out)
+
+
+@commands.command()
+def retire() -> None:
+    """Remove footage beyond nightly.keep_days and nightly.keep_gigabytes, once its features are made.
+
+    Its rows and features stay; data/retired.csv names it. Example: vidrnn retire
+    """
+    from datetime import UTC, datetime
+
+    from vidrnn import intake
+    from vidrnn.params import load_params
+    from vidrnn.revisions import find_root
+
+    root = find_root(".")
+    params = load_params(root / "params.yaml")
+    footage = intake.footage_folder(root, params.data.videos)
+    gone = intake.retire(root, footage, params.nightly, datetime.now(UTC))
+    with _output() as out:
+        for video_id in gone:
+            print(f"removed: {video_id}", file=out)
+        print(f"{len(gone)} files were removed from {footage}", file=out)
+
+
+class Verdict(StrEnum):
+    """What one can say of an event."""
+
+    normal = "normal"
+    unusual = "unusual"
+
+
+@commands.command()
+def mark(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="An event_id, as the report and the table show it.")],
+    verdict: Annotated[Verdict, typer.Argument(help="What it is.")],
+    note: Annotated[str, typer.Option(help="Why, for people.")] = "",
+) -> None:
+    """Say of an event that it is normal or unusual; the next training learns from it, or leaves it out.
+
+    Example: vidrnn mark 3f2a9c0b6d1e4f57 normal --note "the gardener"
+    """
+    from vidrnn.feedback import FEEDBACK, Mark, add_mark
+    from vidrnn.revisions import find_root
+
+    found = _find_event(event)
+    box: dict[str, Any] = {
+        name: "" if found[name] is None else f"{found[name]:.1f}" for name in ("x0", "y0", "x1", "y1")
+    }
+    same = {name: found[name] for name in ("event_id", "camera_id", "video_id", "sha256", "onset_pts", "offset_pts")}
+    said = {"verdict": verdict.value, "note": " ".join(note.split())}
+    add_mark(find_root(".") / FEEDBACK, Mark(**{**same, **box, **said}))
+    with _output() as out:
+        print(f"event {event} is marked as {verdict.value}; the next training takes note of it", file=out)
+
+
+@commands.command()
 def rollback(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A published one, as in model/v3.")],
 ) -> None:
@@ -257,6 +348,26 @@ def _print_rows(frame: "pd.DataFrame", limit: int | None, as_json: bool) -> None
             out.write(_grid(_lists_as_text(_plain(shown)), out))
             if not _quiet:
                 out.write(f"{len(frame)} rows; {len(shown)} shown\n")
+
+
+def _find_event(event_id: str) -> dict[str, Any]:
+    """Its row and the sha256 of its footage, from the workspace or from the last published night.
+
+    Raises:
+        UserError: neither has such an event.
+    """
+    from vidrnn import results
+
+    for rev in (None, "latest"):
+        try:
+            events = results.load("events", rev=rev).query("event_id == @event_id").to_dict("records")
+            if events:
+                videos = results.load("videos", rev=rev, video=events[0]["video_id"], columns=["sha256"])
+                row = {str(name): value for name, value in events[0].items()}
+                return {**row, "sha256": videos["sha256"].iloc[0]}
+        except UserError:
+            continue  # nothing has been made here
+    raise UserError(f"no event is called {event_id!r}, here or in the last published night; see `vidrnn table events`")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from vidrnn.calibration import Calibration, HeldOut
 from vidrnn.cards import CARD, camera_dir, load_card
 from vidrnn.errors import CheckpointError, SchemaError
+from vidrnn.feedback import NORMAL, UNUSUAL, Mark
 from vidrnn.labels import Labels, load_labels
 from vidrnn.metrics import (
     Bools,
@@ -151,7 +152,13 @@ class _Card:
 
 
 def evaluate(
-    features_dir: Path, scores_dir: Path, tables_dir: Path, model_dir: Path, labels_dir: Path, params: Params
+    features_dir: Path,
+    scores_dir: Path,
+    tables_dir: Path,
+    model_dir: Path,
+    labels_dir: Path,
+    params: Params,
+    marks: Sequence[Mark] = (),
 ) -> Evaluation:
     """Measure every camera and all of them together.
 
@@ -161,6 +168,7 @@ def evaluate(
         model_dir: with a folder a camera; one without a folder has no model.
         labels_dir: label files, or an empty folder.
         params: the sections alarms and evaluate.
+        marks: what people said of events.
 
     Raises:
         LabelsError: a label file is wrong.
@@ -185,6 +193,7 @@ def evaluate(
             **_footage_figures(labels, measured, unmeasured, sum(row["scored"] for row in mine)),
             **_heldout_figures([card for name, card in cards.items() if camera in (ALL_CAMERAS, name)], params),
         }
+        figures[camera] |= _feedback_figures(tables_dir, mine, marks)
         if labels.events is not None:
             figures[camera] |= _label_figures([v.labelled for v in measured if v.labelled], params.evaluate)
         if labels.regions is not None:
@@ -226,6 +235,27 @@ def write_evaluation(
     shares = zip(np.arange(last) * BIN_WIDTH, ordinary[:last], unusual[:last], strict=True)
     _write_csv(curves_dir / "scores.csv", "score,ordinary,unusual", shares)
     _write_csv(curves_dir / "calibration.csv", "promised,seen,low,high", evaluation.calibration)
+
+
+def _feedback_figures(tables_dir: Path, facts: list[dict[str, Any]], marks: Sequence[Mark]) -> dict[str, _Figure]:
+    """Of the events that somebody marked and whose footage is here: how many, and how many of them raise an alarm."""
+    rows = {row["sha256"]: row for row in facts}
+    alarmed: dict[str, list[bool]] = {NORMAL: [], UNUSUAL: []}
+    for mark in marks:
+        row = rows.get(mark.sha256)
+        path = None if row is None else video_path(tables_dir / "frames", row["camera_id"], row["video_id"])
+        if path is None or not path.is_file():
+            continue
+        frames = read_table(path, SCHEMAS["frames"], ["pts", "alarm"])
+        pts, alarm = frames["pts"].to_numpy(), frames["alarm"].to_numpy()
+        within = (mark.onset_pts <= pts) & (pts < mark.offset_pts)
+        alarmed[mark.verdict].append(bool(alarm[within].any()))
+    figures = {}
+    for verdict, seen in alarmed.items():
+        if seen:
+            figures[f"num_marked_{verdict}"] = _Figure(len(seen), 0)
+            figures[f"marked_{verdict}_alarmed"] = _Figure(sum(seen), 0)
+    return figures
 
 
 # Reading

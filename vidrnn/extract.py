@@ -42,6 +42,10 @@ _Writers = tuple[Writer, Writer, Writer, Writer]
 Reader = VideoReader | PictureReader
 PARTS = ("cells", "regions", "shots", "views")
 _FLUSH_ROWS = 64
+_GONE = (
+    "its footage was removed (data/retired.csv), and these features were not made of it before; `dvc checkout "
+    "data/features` or `dvc pull` brings back what was made with other params or code"
+)
 _DECODER_THREADS = 4  # on every machine the same
 _AHEAD = 64  # frames that are decoded while features are computed; of each, only what is needed of it is kept
 
@@ -129,6 +133,8 @@ def _extract(job: _Job) -> None:
     cv2.setNumThreads(1)  # one process a core already
     limit_memory()
     try:
+        if not job.source.exists():
+            raise DecodeError(_GONE)
         if codec_of(job.source):
             _take_over(job)
         elif _attempt(job, _DECODER_THREADS) != "ok":

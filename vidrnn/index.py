@@ -33,7 +33,9 @@ _IN_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$|/\.dvc/cache/[
 _COPIED = ("codec", "width", "height", "rotation", "duration_seconds", "remark")
 
 
-def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path) -> pa.Table:
+def index_videos(
+    videos: Path, params: IndexParams, time_zone: str, memory: Path, retired: pa.Table | None = None
+) -> pa.Table:
     """A row a file below `videos`, in the order of their names; a folder of pictures alone counts as one file.
 
     Args:
@@ -42,6 +44,7 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path
         time_zone: of those times.
         memory: a JSON file with the sha256 and the facts of files; those whose size and mtime have not changed are not
             read again.
+        retired: rows of footage that was removed on purpose; they stay, as long as no file has their name.
 
     Raises:
         FootageError: the folder is missing or holds no file that could be a video.
@@ -51,7 +54,8 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path
             f"{videos}: no such folder; expected footage as <camera>/<file>: set data.videos in params.yaml"
         )
     paths = sorted(_files(videos), key=lambda path: _spelled(path.as_posix()))
-    if not paths:
+    removed = {row["video_id"]: row for row in retired.to_pylist()} if retired else {}
+    if not paths and not removed:
         raise FootageError(
             f"{videos}: holds no files; expected footage as <camera>/<file>: put some there, or set data.videos"
         )
@@ -94,6 +98,11 @@ def index_videos(videos: Path, params: IndexParams, time_zone: str, memory: Path
             facts = entries[row["video_id"]]["facts"]
             row |= _columns(facts, row["video_id"], params, time_zone)
             row["message"] = "; ".join(filter(None, [row["message"], facts["remark"]]))
+    removed = {name: row for name, row in removed.items() if name not in {row["video_id"] for row in rows}}
+    for video_id, row in removed.items():
+        uses = {"trains": matches(video_id, params.train), "scored": matches(video_id, params.test)}
+        rows.append({**row, **uses})
+    rows.sort(key=lambda row: str(row["video_id"]))
     if all(row["status"] == "unreadable" for row in rows):
         raise FootageError(
             f"{videos}: none of its {len(rows)} files is a video that can be read; the first, "

@@ -209,9 +209,12 @@ class ReportParams(_Section):
 
 
 class NightlyParams(_Section):
-    """When nights begin, as cron says it, on the clock of `data.time_zone`."""
+    """When nights begin, as cron says it, on the clock of `data.time_zone`; what they take in, and what they remove."""
 
     cron: Annotated[str, AfterValidator(_cron)]
+    watch: Annotated[tuple[str, ...], BeforeValidator(_frozen)]
+    keep_days: Positive | None
+    keep_gigabytes: Positive | None
 
 
 class Params(_Section):

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from vidrnn.cards import CARD, WEIGHTS, camera_dir, load_card
 from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
+from vidrnn.feedback import NORMAL, Mark
 from vidrnn.fit import FitResult, FitTask
+from vidrnn.marked import find_marked, without
 from vidrnn.model import NEIGHBOURS, VideoRNN, place_of
 from vidrnn.params import Params
 from vidrnn.ray_fit import ray_fit, wants_gpu
@@ -40,6 +42,7 @@ from vidrnn.windows import (
 
 Array = npt.NDArray[np.float32]
 _UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
+_MARKED_SHARE = 0.2  # of what is fitted, that is spent on what somebody has marked as normal
 TRAINED, UNFIT = "trained", "unfit"
 
 
@@ -49,13 +52,16 @@ class _Camera:
     index: int  # among those that share the weights
     num_cameras: int  # that do
     split: Split
+    marked: list[Block]  # that somebody said are normal
     standard: Standard
     place: Tensor
     layout: Layout
     step_seconds: float
 
 
-def train(features: Path, training: pa.Table, params: Params, out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def train(
+    features: Path, training: pa.Table, params: Params, out: Path, marks: Sequence[Mark] = ()
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train every camera that has enough ordinary footage, and write its model below `out`.
 
     Args:
@@ -63,6 +69,7 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
         training: the table `training`.
         params: sections features, model, train and score count, and alarms.merge_seconds.
         out: gets a model folder a camera, and `cameras.json` with what became of each.
+        marks: what people said of events; what is normal is learned, and nothing is learned from what is unusual.
 
     Returns:
         Metrics for `dvc metrics`, and the rows of the loss curve.
@@ -70,7 +77,7 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
     Raises:
         FootageError: no camera has enough footage; the message says how much there is and how much is needed.
     """
-    groups, fates = _cameras(features, training, params)
+    groups, fates = _cameras(features, training, params, marks)
     if not fates:
         raise FootageError(
             "no ordinary footage to learn from: no file that could be read is one that index.train in params.yaml "
@@ -96,7 +103,7 @@ def train(features: Path, training: pa.Table, params: Params, out: Path) -> tupl
 
 
 def _cameras(
-    features: Path, training: pa.Table, params: Params
+    features: Path, training: pa.Table, params: Params, marks: Sequence[Mark]
 ) -> tuple[dict[str, list[_Camera]], dict[str, dict[str, str]]]:
     """The cameras with enough footage by the name of the model that they share, and what is to be said of each."""
     reader = CellReader()
@@ -104,7 +111,7 @@ def _cameras(
     fates: dict[str, dict[str, str]] = {}
     for camera_id in sorted(set(training["camera_id"].to_pylist())):
         try:
-            splits[camera_id] = footage_split(features, training, camera_id, params)
+            splits[camera_id] = footage_split(features, training, camera_id, params, marks)
             fates[camera_id] = {"status": TRAINED, "message": ""}
         except FootageError as error:
             fates[camera_id] = {"status": UNFIT, "message": str(error)}
@@ -118,7 +125,8 @@ def _cameras(
             split, layout = splits[camera_id], layouts[camera_id]
             place = place_of(layout.rows, layout.columns, index, len(mates))
             standard, step = standard_of(reader, split.fit), _step_seconds(split.fit[0])
-            groups[name].append(_Camera(camera_id, index, len(mates), split, standard, place, layout, step))
+            marked = _marked_normal(features, marks, camera_id, params, step)
+            groups[name].append(_Camera(camera_id, index, len(mates), split, marked, standard, place, layout, step))
     return groups, fates
 
 
@@ -129,14 +137,25 @@ def _model_name(camera_id: str, layout: Layout, params: Params) -> str:
     return "all" if layout.channels == MODELLED else f"all {layout}"
 
 
-def footage_split(features: Path, training: pa.Table, camera_id: str, params: Params) -> Split:
+def _marked_normal(
+    features: Path, marks: Sequence[Mark], camera_id: str, params: Params, step_seconds: float
+) -> list[Block]:
+    """The stretches around what somebody marked as normal, long enough for several training windows each."""
+    rows = 2 * (_seq_len(params, step_seconds) + _horizons(params, step_seconds)[-1])
+    normal = [mark for mark in marks if mark.verdict == NORMAL]
+    return [found.block() for found in find_marked(features, normal, camera_id, rows)]
+
+
+def footage_split(
+    features: Path, training: pa.Table, camera_id: str, params: Params, marks: Sequence[Mark] = ()
+) -> Split:
     """What of a camera's footage is for fitting, validation and calibration.
 
     Raises:
         FootageError: there is too little of it, or its files are of several shapes or kinds.
     """
     return split_blocks(
-        _learnable(training_blocks(features, training, camera_id, params), camera_id, params),
+        _learnable(training_blocks(features, training, camera_id, params, marks), camera_id, params),
         params.train.seed,
         params.train.validation_share,
         params.train.calibration_share,
@@ -150,18 +169,24 @@ def _least_seconds(params: Params) -> float:
     return max(params.train.seq_seconds + params.model.horizons_seconds[-1], params.features.warmup_seconds)
 
 
-def training_blocks(features: Path, training: pa.Table, camera_id: str, params: Params) -> list[Block]:
-    """The footage of a camera in blocks; a file that is there twice counts once, or one half would judge the other."""
+def training_blocks(
+    features: Path, training: pa.Table, camera_id: str, params: Params, marks: Sequence[Mark] = ()
+) -> list[Block]:
+    """The footage of a camera in blocks; a file that is there twice counts once, or one half would judge the other.
+
+    What is marked is left out: the normal is learned on its own, the unusual is not, and neither may judge.
+    """
     files = {
         row["sha256"]: video_path(features / "cells", camera_id, row["video_id"])
         for row in training.to_pylist()
         if row["camera_id"] == camera_id
     }
-    return [
+    blocks = [
         block
         for sha256, path in files.items()
         for block in blocks_of(path, sha256, params.train.block_seconds, params.train.gap_seconds)
     ]
+    return without(blocks, find_marked(features, marks, camera_id)) if marks else blocks
 
 
 def _learnable(blocks: list[Block], camera_id: str, params: Params) -> list[Block]:
@@ -204,7 +229,7 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
     more = max(1, min(more, train.cells_per_window * NEIGHBOURS * len(MODELLED) // len(layout.channels)))
     return FitTask(
         architecture=_architecture(params, layout, len(group)),
-        fit=[(block, camera.standard, camera.place) for camera in group for block in camera.split.fit],
+        fit=[(block, camera.standard, camera.place) for camera in group for block in _to_fit(camera)],
         validation=[(block, camera.standard, camera.place) for camera in group for block in camera.split.validation],
         initial=None if train.init_from is None else _initial(Path(train.init_from), group[0].camera_id),
         seq_len=_seq_len(params, step),
@@ -227,6 +252,13 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
             }
         ),
     )
+
+
+def _to_fit(camera: _Camera) -> list[Block]:
+    """Ordinary blocks, and what is marked as normal so often that it gets its share: it is a few seconds of hours."""
+    ordinary, marked = (sum(block.seconds for block in blocks) for blocks in (camera.split.fit, camera.marked))
+    times = round(_MARKED_SHARE / (1 - _MARKED_SHARE) * ordinary / marked) if marked else 0
+    return [*camera.split.fit, *camera.marked * max(1, times)]
 
 
 def _architecture(params: Params, layout: Layout, num_cameras: int) -> dict[str, Any]:
@@ -281,7 +313,7 @@ def _write(
     }
     model = CameraModel(net, camera.standard, **use, layout=camera.layout, calibration=None, version="")
     held_out = camera.split.validation + camera.split.calibration
-    calibration, heldout = calibrate(model, held_out, camera.split.fit, params.alarms.merge_seconds)
+    calibration, heldout = calibrate(model, held_out, camera.split.fit, params.alarms.merge_seconds, camera.marked)
     own = [row for row in training.to_pylist() if row["camera_id"] == camera.camera_id]
     best = fitted.history[fitted.best_epoch - 1]
     card = {
@@ -302,7 +334,8 @@ def _write(
             "digest": digest(own),
             "num_videos": len(own),
             "seconds": round(sum(b.seconds for b in camera.split.fit + held_out), 3),
-            "fit": sorted(block.key for block in camera.split.fit),
+            "fit": sorted({block.key for block in camera.split.fit}),
+            "marked_normal": sorted(block.key for block in camera.marked),
         },
         "fit": {"best_epoch": fitted.best_epoch, "validation_loss": best["validation"]},
     }
@@ -318,13 +351,14 @@ def _write(
 
 
 def calibrate(
-    model: CameraModel, held_out: list[Block], fitted: list[Block], merge_seconds: float
+    model: CameraModel, held_out: list[Block], fitted: list[Block], merge_seconds: float, marked: Sequence[Block] = ()
 ) -> tuple[Calibration, dict[str, Any]]:
     """Give scores a meaning from ordinary footage.
 
     Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
     (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
-    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly. What a threshold
+    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly. What somebody has
+    marked as normal may stray as far as it did, where it did. What a threshold
     promises can then be checked block by block, each against a tail measured on the others.
 
     Returns:
@@ -334,6 +368,8 @@ def calibrate(
     measured = [*held_out, *fitted[: max(0, _UNIT_BLOCKS - len(held_out))]]
     width = widths(_valid_maps(model, reader, measured))
     asked = Questions.measure(width, _valid_maps(model, reader, measured))
+    if marked:
+        asked = asked.admitting(_valid_maps(model, reader, marked))
     series, likelihoods = [], []
     for block in held_out:
         times, valid = block_times(block)
@@ -356,7 +392,7 @@ def calibrate(
     return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
 
 
-def _valid_maps(model: CameraModel, reader: CellReader, blocks: list[Block]) -> Iterator[Array]:
+def _valid_maps(model: CameraModel, reader: CellReader, blocks: Sequence[Block]) -> Iterator[Array]:
     """The surprises of blocks without their warm-up, (n, Q, rows, columns) each."""
     for block in blocks:
         times, valid = block_times(block)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vidrnn.feedback import read_marks
 from vidrnn.gate import gate
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS
@@ -10,12 +11,21 @@ from vidrnn.storage import read_table, write_table
 
 
 def main(
-    features: str, training: str, candidate: str, champion: str, withdrawn: str, out: str, promotions: str
+    features: str,
+    training: str,
+    feedback: str,
+    candidate: str,
+    champion: str,
+    withdrawn: str,
+    out: str,
+    promotions: str,
 ) -> None:
-    """Held-out footage and two models a camera in; the one that is kept, and why, out."""
+    """Held-out footage, marks and two models a camera in; the one that is kept, and why, out."""
+    marks = read_marks(Path(feedback))
     listed = read_table(Path(training), SCHEMAS["training"])
     refused = frozenset(Path(withdrawn).read_text(encoding="utf-8").split())
-    decided = gate(Path(features), listed, Path(candidate), Path(champion), Path(out), load_params(), refused)
+    models = Path(candidate), Path(champion), Path(out)
+    decided = gate(Path(features), listed, *models, load_params(), refused, marks)
     write_table(Path(promotions), decided, SCHEMAS["promotions"])
 
 

@@ -4,16 +4,19 @@ from pathlib import Path
 
 from vidrnn.index import index_videos
 from vidrnn.params import load_params
+from vidrnn.retired import read_retired
 from vidrnn.schema import SCHEMAS
 from vidrnn.stages import run_stage
 from vidrnn.storage import write_table
 
 
-def main(videos: str, out: str) -> None:
-    """Footage folder in, table `index` out."""
+def main(videos: str, retired: str, out: str) -> None:
+    """Footage folder and the list of removed footage in, table `index` out."""
     params = load_params()
     hashes = Path(out).parent / ".scratch" / "sha256.json"
-    write_table(Path(out), index_videos(Path(videos), params.index, params.data.time_zone, hashes), SCHEMAS["index"])
+    removed = read_retired(Path(retired))
+    found = index_videos(Path(videos), params.index, params.data.time_zone, hashes, removed)
+    write_table(Path(out), found, SCHEMAS["index"])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vidrnn.feedback import read_marks
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS
 from vidrnn.stages import run_stage
@@ -11,10 +12,10 @@ from vidrnn.storage import read_table, replacing, write_json
 from vidrnn.train import train
 
 
-def main(features: str, training: str, out: str, metrics: str, curve: str) -> None:
-    """Feature files and the list of those that train in; a candidate model a camera, metrics and the loss curve out."""
+def main(features: str, training: str, feedback: str, out: str, metrics: str, curve: str) -> None:
+    """Feature files, the list of those that train, and marks in; a candidate a camera, metrics and the curve out."""
     listed = read_table(Path(training), SCHEMAS["training"])
-    summary, rows = train(Path(features), listed, load_params(), Path(out))
+    summary, rows = train(Path(features), listed, load_params(), Path(out), read_marks(Path(feedback)))
     write_json(Path(metrics), summary)
     with replacing(Path(curve)) as partial:
         pd.DataFrame(rows).astype({"epoch": int}).to_csv(partial, index=False, float_format="%.6g")
