@@ -217,7 +217,10 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
     torch.manual_seed(seed)
     rng, asked = np.random.default_rng(seed), 2 * len(MODELLED)
     width = rng.uniform(0.5, 2, (asked, ROWS, columns)).astype(np.float32)
-    questions = Questions(width, np.full(asked, 2, np.float32), np.full(asked, 0.5, np.float32))
+    base = rng.uniform(0.5, 4, asked).round(4).astype(np.float32)
+    base.reshape(2, -1)[:, MODELLED.index("person_foreground")] = 9  # it would lead everywhere
+    excess = rng.uniform(0.1, 2, asked).round(4).astype(np.float32)
+    questions = Questions(width, base, excess)
     calibration = Calibration(questions, Tail(*tail))
     card = {
         "architecture": architecture,

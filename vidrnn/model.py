@@ -102,19 +102,20 @@ class VideoRNN(nn.Module):
             states.append(layer_state)
         return h, tuple(states)
 
-    def predict(self, memory: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, memory: Tensor, place: Tensor, horizons: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """What comes next given a memory; a memory of zeros gives the prior.
 
         Args:
             memory: (B, T, H) from `forward`, or zeros.
             place: (B, place_size).
+            horizons: which of them are wanted; K of them.
 
         Returns:
             mean and scale, each (B, T, K, C) in standardised units.
         """
         b, t, _ = memory.shape
         out = self.output(torch.cat([memory, place[:, None].expand(-1, t, -1)], -1))
-        out = out.view(b, t, self.num_horizons, -1)  # (B, T, K, C or 2C)
+        out = out.view(b, t, self.num_horizons, -1)[:, :, horizons]  # (B, T, K, C or 2C)
         mean = BOUND * torch.tanh(out[..., : self.num_channels] / BOUND)
         if not self.with_scale:
             return mean, torch.ones_like(mean)

@@ -1,5 +1,6 @@
 """Feature files to scores: one pass of the network, one causal score for every cell and frame."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +92,12 @@ def observe(
 ) -> Iterator[tuple[int, Surprise]]:
     """Surprises of rows [start, stop) of a feature file whose rows are at `times`: (first row, stretch)."""
     observer = model.observer()
-    for first in range(start, stop, _CHUNK):
-        last = min(first + _CHUNK, stop)
-        row = first
-        for stretch in observer.push(reader.rows(path, first, last), times[first:last]):
-            yield row, stretch
-            row += len(stretch.maps)
+    chunks = ((first, min(first + _CHUNK, stop)) for first in range(start, stop, _CHUNK))
+    pushed = (observer.push(reader.rows(path, first, last), times[first:last]) for first, last in chunks)
+    row = start
+    for stretch in itertools.chain(itertools.chain.from_iterable(pushed), observer.flush()):
+        yield row, stretch
+        row += len(stretch.maps)
 
 
 def score_video(

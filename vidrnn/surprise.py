@@ -19,6 +19,7 @@ from vidrnn.windows import MODELLED, Standard, active_cells
 
 Array = npt.NDArray[np.float32]
 
+START_SECONDS = 0.8  # over which the first average is taken, looking ahead
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
 _SIGNED = ("velocity_x", "velocity_y")
 
@@ -46,7 +47,8 @@ class Surprise:
     Attributes:
         maps: (n, Q, rows, columns), the surprise of each question: 0 or more, 0 while nothing is active.
         residual: (n, M, N, C), (seen − mean) / scale of each channel.
-        mean, scale: (n, M, N, C), what was expected, in standardised units.
+        mean, scale: (n, M, N, C), what was expected, in standardised units: of a cell where nothing is active what is
+            usual there, whatever the memory.
         seen: (n, N, C), in the features' own units.
     """
 
@@ -59,6 +61,9 @@ class Surprise:
 
 class Observer:
     """Feature rows in, surprise out, as a stream; state and averages start afresh after a gap in time.
+
+    The average of the residuals starts where an average over the first `START_SECONDS`, taken backwards, ends: a single
+    frame, with all that trembles in it, would pass for unusual. So long the first rows wait for those that follow.
 
     Args:
         net: in evaluation mode.
@@ -88,12 +93,13 @@ class Observer:
         # The prior of every horizon is one and the same question; the first stands for it.
         self._prior = np.stack([mean[:, 0, 0].numpy(), scale[:, 0, 0].numpy()])  # (2, N, C)
         self._last_time: float | None = None
+        self._waiting: list[tuple[Array, npt.NDArray[np.float64]]] = []
         self._start()
 
     def _start(self) -> None:
         self._state: State = self._net.initial_state(len(self._place))
-        # What was foretold for the steps to come, (2, h, N, C) a horizon: the prior until there is a memory.
-        self._foretold = [np.repeat(self._prior[:, None], h, axis=1) for h in self._horizons]
+        # The last memories: zeros, which foretell what is usual at a place, until there is one.
+        self._memories = torch.zeros(len(self._place), self._horizons[-1], self._net.input.out_features)
         self._level: Array | None = None
 
     def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
@@ -104,40 +110,70 @@ class Observer:
         starts = [0, *(np.flatnonzero(steps[1:] > MAX_STEP_SECONDS) + 1).tolist(), len(times)]
         for start, stop in itertools.pairwise(starts):
             if steps[start] > MAX_STEP_SECONDS:
+                yield from self.flush()
                 self._start()
-            yield self._stretch(cells[start:stop], steps[start:stop])
+            self._waiting.append((cells[start:stop], steps[start:stop]))
+            waiting = np.concatenate([part for _, part in self._waiting])
+            if self._level is not None or _since_first(waiting)[-1] >= START_SECONDS:
+                yield from self.flush()
+
+    def flush(self) -> Iterator[Surprise]:
+        """Yield the rows that still wait for those that follow."""
+        if self._waiting:
+            cells, steps = zip(*self._waiting, strict=True)
+            self._waiting = []
+            yield self._stretch(np.concatenate(cells), np.concatenate(steps))
 
     @torch.no_grad()
     def _stretch(self, cells: Array, steps: npt.NDArray[np.float64]) -> Surprise:
         n, _, rows, columns = cells.shape
         z = torch.from_numpy(self._standard.apply(cells))
-        memory, self._state = self._net.watch(z, self._place, self._state)  # (N, n, H)
-        mean, scale = self._net.predict(memory, self._place)  # (N, n, K, C) each
-        told = torch.stack([mean, scale]).permute(3, 0, 2, 1, 4).numpy()  # (K, 2, n, N, C)
-        expected, spread = np.empty((2, n, 1 + len(self._horizons), *self._prior.shape[1:]), np.float32)  # (n, M, N, C)
-        expected[:, 0], spread[:, 0] = self._prior
-        for k, foretold in enumerate(self._foretold):
-            all_told = np.concatenate([foretold, told[k]], axis=1)  # (2, h + n, N, C)
-            expected[:, k + 1], spread[:, k + 1] = all_told[:, :n]
-            self._foretold[k] = all_told[:, n:].copy()  # not a view, which would keep the whole stretch in memory
+        active = active_cells(cells).reshape(n, -1)  # (n, N)
+        mean, scale = self._expected(z, active)  # (n, M, N, C) each
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
-        residual = (seen[:, None] - expected) / spread
-        active = active_cells(cells).reshape(n, 1, -1, 1)
-        strays = np.where(active, np.clip(residual, -FARTHEST, FARTHEST), 0)
-        average = self._causal_average(strays.transpose(0, 1, 3, 2), steps)  # (n, M, C, N)
+        residual = (seen[:, None] - mean) / scale
+        strays = np.where(active[:, None, :, None], np.clip(residual, -FARTHEST, FARTHEST), 0)
+        average = self._causal_average(np.ascontiguousarray(strays.transpose(0, 1, 3, 2)), steps)  # (n, M, C, N)
         one_side = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
-        maps = np.where(active.transpose(0, 1, 3, 2), one_side, 0).reshape(n, -1, rows, columns)
+        maps = np.where(active[:, None, None], one_side, 0).reshape(n, -1, rows, columns)
         measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
-        return Surprise(maps, residual, expected, spread, measured)
+        return Surprise(maps, residual, mean, scale, measured)
 
-    def _causal_average(self, maps: Array, steps: npt.NDArray[np.float64]) -> Array:
-        """An exponential average over time, `steps` seconds apart, that starts at the first map."""
-        out = np.empty_like(maps)
-        for t, current in enumerate(maps):
-            if self._level is None:
-                self._level = current
-            else:
-                rate = np.float32(1 - np.exp(-steps[t] / self._average_seconds))
-                self._level = self._level + rate * (current - self._level)
-            out[t] = self._level
+    def _expected(self, z: Tensor, active: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+        """Mean and scale, (n, M, N, C) each: what is usual, and where a cell is active what its memories foretold."""
+        memory, self._state = self._net.watch(z, self._place, self._state)  # (N, n, H)
+        memories = torch.cat([self._memories, memory], 1)  # (N, farthest horizon + n, H)
+        farthest = self._horizons[-1]
+        self._memories = memories[:, -farthest:].clone()  # not a view, which would keep the whole stretch in memory
+        shape = len(z), 1 + len(self._horizons), *self._prior.shape[1:]
+        mean, scale = np.empty((2, *shape), np.float32)
+        mean[:], scale[:] = self._prior[:, None]
+        at, cell = map(torch.from_numpy, active.nonzero())
+        for k, horizon in enumerate(self._horizons):
+            then = memories[cell, at + (farthest - horizon)][:, None]  # (P, 1, H) of P active cells and moments
+            foretold = self._net.predict(then, self._place[cell], slice(k, k + 1))  # (P, 1, 1, C) each
+            mean[at, k + 1, cell], scale[at, k + 1, cell] = (part[:, 0, 0].numpy() for part in foretold)
+        return mean, scale
+
+    def _causal_average(self, strays: Array, steps: npt.NDArray[np.float64]) -> Array:
+        """An exponential average over time, `steps` seconds apart."""
+        rates = (1 - np.exp(-steps / self._average_seconds)).astype(np.float32)
+        level = self._level
+        if level is None:
+            last = min(int(np.searchsorted(_since_first(steps), START_SECONDS)), len(steps) - 1)
+            level = strays[last]
+            for t in range(last - 1, -1, -1):
+                level = level + rates[t + 1] * (strays[t] - level)
+            rates[0] = 0
+        out = np.empty_like(strays)
+        for t, (current, rate) in enumerate(zip(strays, rates, strict=True)):
+            level = level + rate * (current - level)
+            out[t] = level
+        self._level = level.copy()
         return out
+
+
+def _since_first(steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Seconds from the first row to each; row by row, so that they do not depend on how many follow."""
+    seconds: npt.NDArray[np.float64] = steps.cumsum() - steps[0]
+    return seconds
