@@ -34,8 +34,20 @@ from prefect.runtime import flow_run
 from prefect.server.schemas.schedules import CronSchedule as CronDates
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
-from publish import NightError, Published, alone, go_back, home, prepare, publish, push, set_champion
+from publish import (
+    NightError,
+    Published,
+    alone,
+    go_back,
+    home,
+    model_tags,
+    prepare,
+    publish,
+    push,
+    set_champion,
+)
 from ruamel.yaml import YAML
+from tell import tell
 
 NAME = "nightly"
 INTAKE_SECONDS = 12 * 3600.0
@@ -129,7 +141,7 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
             if stage == "train":
                 challenge(folder)
             bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
-        differences = compare(folder)
+        differences, status["new_events"] = compare(folder), new_events(folder)
         published = commit(folder, _subject(version))
         status |= {"commit": published.commit, "model": published.tag, "remote": send(folder)}
         status |= {"state": "completed", "report": str(folder / REPORT)}
@@ -143,6 +155,7 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
     finally:
         status |= {"ended": datetime.now(UTC).isoformat(), "stages": rows}
         write_status(checkout, status)
+        tell(status, get_run_logger().warning)
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
     return Failed(message=status["message"]) if status["state"] == "failed" else status
 
@@ -156,6 +169,17 @@ def compare(folder: Path) -> str:
     lines: list[str] = []
     run(["metrics", "diff", "--md", "HEAD"], folder, lines.append, timeout_seconds=300.0)
     return "\n".join(lines) or "Every measure is as it was."
+
+
+def new_events(folder: Path) -> list[dict[str, Any]]:
+    """The events that the last published night did not have; none where there is no night to compare with."""
+    if not model_tags(folder) or not (folder / "data/tables").is_dir():
+        return []
+    lines: list[str] = []
+    run_module("vidrnn.cli", ["diff", "HEAD", "--json"], folder, lines.append, timeout_seconds=600.0)
+    rows = json.loads("\n".join(lines))
+    names = ("event_id", "camera_id", "video_id", "recorded_at", "kind", "reason")
+    return [{name: row[name] for name in names} for row in rows if row["change"] == "appeared"]
 
 
 def status_file(checkout: Path) -> Path:

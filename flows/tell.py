@@ -1,0 +1,57 @@
+"""Tell people how a night went. Without the two settings below nothing leaves this machine.
+
+`VIDRNN_TELL_COMMAND` is a command that gets the status of the night as JSON on its standard input.
+`VIDRNN_TELL_URLS` are addresses that Apprise understands, separated by blanks: `mailto://…`, `json://host/path` for a
+webhook, `slack://…`. They are settings of the environment, not of params.yaml, because they hold passwords.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from apprise import Apprise
+
+COMMAND, ADDRESSES = "VIDRNN_TELL_COMMAND", "VIDRNN_TELL_URLS"
+COMMAND_SECONDS = 60.0
+SHOWN = 10  # events in a message
+
+
+def tell(status: dict[str, Any], log: Callable[[str], None]) -> None:
+    """Tell of a night that failed or found new events; what cannot be told is a line of the log, and no failure."""
+    events = status.get("new_events", [])
+    if status["state"] == "completed" and not events:
+        return
+    if command := os.environ.get(COMMAND):
+        try:
+            text = json.dumps(status)
+            subprocess.run(shlex.split(command), input=text, text=True, check=True, timeout=COMMAND_SECONDS)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            log(f"warning: {COMMAND} did not work: {error}")
+    if addresses := os.environ.get(ADDRESSES, "").split():
+        sender = Apprise()
+        understood = [sender.add(address) for address in addresses]
+        if not sender.notify(title=title_of(status), body=body_of(status)) or not all(understood):
+            log(f"warning: not every address of {ADDRESSES} could be told")
+
+
+def title_of(status: dict[str, Any]) -> str:
+    """One line."""
+    if status["state"] != "completed":
+        return "vidrnn: the night failed"
+    count = len(status["new_events"])
+    return f"vidrnn: {count} new event{'s' if count > 1 else ''}"
+
+
+def body_of(status: dict[str, Any]) -> str:
+    """What went wrong, or the first of the new events."""
+    if status["state"] != "completed":
+        return str(status["message"])
+    lines = [
+        f"{event['camera_id']}  {event['recorded_at'] or event['video_id']}  {event['reason'] or event['kind']}"
+        for event in status["new_events"][:SHOWN]
+    ]
+    more = len(status["new_events"]) - len(lines)
+    return "\n".join([*lines, *([f"and {more} more"] if more else []), status["report"]])

@@ -1,0 +1,73 @@
+"""What people are told of a night, through real channels on this machine."""
+
+import json
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from tell import ADDRESSES, COMMAND, tell
+
+EVENT = {"event_id": "1", "camera_id": "gate", "video_id": "gate/a.mp4", "recorded_at": None, "kind": "unusual"}
+FOUND: dict[str, Any] = {"state": "completed", "message": "", "report": "/r.html", "new_events": []}
+FOUND["new_events"] = [{**EVENT, "reason": f"moves fast {k}"} for k in range(12)]
+FAILED: dict[str, Any] = {"state": "failed", "message": "the lens cap is on", "new_events": []}
+QUIET: dict[str, Any] = {**FOUND, "new_events": []}
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An address, and what is sent there."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"json://127.0.0.1:{server.server_port}/night", got
+        server.shutdown()
+
+
+def test_a_webhook_and_a_command(
+    webhook: tuple[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, got = webhook
+    program = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
+    monkeypatch.setenv(COMMAND, f"{sys.executable} -c '{program}' '{tmp_path / 'told by command.json'}'")
+    monkeypatch.setenv(ADDRESSES, address)
+    log: list[str] = []
+    for status in (QUIET, FOUND, FAILED):
+        tell(status, log.append)
+    assert log == []
+    assert [(message["title"], message["message"].splitlines()[0]) for message in got] == [
+        ("vidrnn: 12 new events", "gate  gate/a.mp4  moves fast 0"),
+        ("vidrnn: the night failed", "the lens cap is on"),
+    ]
+    assert got[0]["message"].splitlines()[-2:] == ["and 2 more", "/r.html"]
+    assert json.loads((tmp_path / "told by command.json").read_text()) == FAILED
+
+
+def test_what_does_not_work_is_a_line_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMAND, "false")
+    monkeypatch.setenv(ADDRESSES, "json://127.0.0.1:1/night nonsense")
+    log: list[str] = []
+    tell(FAILED, log.append)
+    assert [line.split()[1] for line in log] == [COMMAND, "not"]
+
+
+def test_nothing_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(COMMAND, raising=False)
+    monkeypatch.delenv(ADDRESSES, raising=False)
+    log: list[str] = []
+    tell(FAILED, log.append)
+    assert log == []
