@@ -21,7 +21,7 @@ from torch import nn
 
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.checkpoint import save_model
-from vidrnn.events import causal_average
+from vidrnn.events import causal_average, starting_level
 from vidrnn.features import CHANNELS, ROWS
 from vidrnn.params import Params, ScoreParams
 from vidrnn.schema import SCHEMAS, scores_schema
@@ -210,8 +210,8 @@ def _parts(path: Path) -> Iterator[Array]:
 
 
 def averaged(maps: Array, times: npt.NDArray[np.float64], time_constant: float) -> Array:
-    """`causal_average` of every cell of (n, rows, columns) maps."""
-    out, level = np.empty_like(maps), maps[0]
+    """The average of every cell of (n, rows, columns) maps that the network's surprises have, its start included."""
+    out, level = np.empty_like(maps), starting_level(maps, times, time_constant)
     for t, current in enumerate(maps):
         rate = 1 - np.exp(-(times[t] - times[max(t - 1, 0)]) / time_constant)
         level = level + np.float32(rate) * (current - level)

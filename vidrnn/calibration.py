@@ -4,7 +4,7 @@ A question strays more at some places than at others: where things enter the pic
 surprise is first measured by how far its question strays around there, then by how far its highest cell strays in
 ordinary frames: in nats, so that a frame in which it reaches 5 is one in e⁵. A cell's score is the cubic mean over the
 questions, so that what a few of them find very unusual counts and what many find somewhat unusual adds up, and then
-the mean over a cell and those around it. No question is chosen or weighted by hand. A frame's
+the mean over the cells that a person at its centre would fill. No question is chosen or weighted by hand. A frame's
 score is that of its highest cell. The rate of false alarms at a threshold follows from the merged peaks of held-out
 footage: counted where they lie, foretold beyond the highest.
 """
@@ -27,7 +27,7 @@ _AROUND = 1.5  # cells, standard deviation of the neighbourhood that tells of a 
 _SHARED = 300.0  # sightings; a place with fewer is thought to be more like all others
 _HIGH_QUANTILE = 0.9  # of a question's highest cell in ordinary frames; beyond it its tail is taken as exponential
 _LEAST_BASE, _LEAST_EXCESS = 0.5, 0.1  # of a question that hardly moved: below it only something gross counts
-_FILLED = (3, 3)  # rows and columns of cells whose person-sized windows all see what is in the middle one
+_FILLED = (5, 3)  # rows and columns of cells whose person-sized windows lie for the most part on one person
 _DIGITS = 4  # of what is kept in a model's card
 
 

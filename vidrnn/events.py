@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+START_SECONDS = 0.8  # of footage that the first average of its cells is taken over
 Floats = npt.NDArray[np.float32]
 Seconds = npt.NDArray[np.float64]
 
@@ -28,6 +29,19 @@ def causal_average(scores: Sequence[float] | Floats, times: Seconds, time_consta
         level += rate * (float(value) - level)
         out[t] = level
     return out
+
+
+def starting_level(values: Floats, times: Seconds, time_constant: float) -> Floats:
+    """Where an average of (T, ...) values at (T,) seconds may start: what one over the first of them ends at, backwards.
+
+    The first value alone, with all that trembles in it, would pass for unusual. Looks `START_SECONDS` ahead.
+    """
+    last = min(int(np.searchsorted(times - times[0], START_SECONDS)), len(times) - 1)
+    level: Floats = values[last]
+    for t in range(last - 1, -1, -1):
+        rate = np.float32(1 - np.exp(-(times[t + 1] - times[t]) / time_constant))
+        level = level + rate * (values[t] - level)
+    return level
 
 
 def find_spans(scores: Floats, alarms: npt.NDArray[np.bool_], times: Seconds, merge_seconds: float) -> list[Span]:

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vidrnn.events import START_SECONDS, starting_level
 from vidrnn.features import MAX_STEP_SECONDS
 from vidrnn.model import State, VideoRNN
 from vidrnn.windows import MODELLED, Standard, active_cells
 
 Array = npt.NDArray[np.float32]
 
-START_SECONDS = 0.8  # over which the first average is taken, looking ahead
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
 _SIGNED = ("velocity_x", "velocity_y")
 
@@ -113,8 +113,8 @@ class Observer:
                 yield from self.flush()
                 self._start()
             self._waiting.append((cells[start:stop], steps[start:stop]))
-            waiting = np.concatenate([part for _, part in self._waiting])
-            if self._level is not None or _since_first(waiting)[-1] >= START_SECONDS:
+            waited = np.concatenate([part for _, part in self._waiting]).cumsum()
+            if self._level is not None or waited[-1] - waited[0] >= START_SECONDS:
                 yield from self.flush()
 
     def flush(self) -> Iterator[Surprise]:
@@ -160,10 +160,7 @@ class Observer:
         rates = (1 - np.exp(-steps / self._average_seconds)).astype(np.float32)
         level = self._level
         if level is None:
-            last = min(int(np.searchsorted(_since_first(steps), START_SECONDS)), len(steps) - 1)
-            level = strays[last]
-            for t in range(last - 1, -1, -1):
-                level = level + rates[t + 1] * (strays[t] - level)
+            level = starting_level(strays, steps.cumsum(), self._average_seconds)
             rates[0] = 0
         out = np.empty_like(strays)
         for t, (current, rate) in enumerate(zip(strays, rates, strict=True)):
@@ -171,9 +168,3 @@ class Observer:
             out[t] = level
         self._level = level.copy()
         return out
-
-
-def _since_first(steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Seconds from the first row to each; row by row, so that they do not depend on how many follow."""
-    seconds: npt.NDArray[np.float64] = steps.cumsum() - steps[0]
-    return seconds
