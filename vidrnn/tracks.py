@@ -7,10 +7,12 @@ an object's expected box are pieces of it. An object that nothing shows is expec
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
 from scipy.optimize import linear_sum_assignment
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -19,12 +21,18 @@ Ints = npt.NDArray[np.int64]
 BRIDGED_SECONDS = 1.0  # for so long an object is expected that nothing shows
 _CONFIRMED_ROWS = 3  # frames that show it before a thing is an object
 _CONFIRMED_SECONDS = 0.3  # and how long it has to last
+_SEEN = 0.6  # in which share of its frames an object is seen
+_GOES = 0.5  # of its shorter side, how far an object goes
+_STAYS_SECONDS, _STAYS = 2.0, 0.9  # or for how long, and in which share of its frames, one is seen that goes nowhere
 _SURE_ROWS = 5.0  # frames that show a thing at which its objectness is a half
 _REACH = 0.8  # diagonals of an object within which its region may lie from where it is expected
 _SHAPE = 0.25  # what a region twice as wide or high as expected costs, against one that lies a reach away
 _GATE = 1.3  # cost beyond which a region is not the object's
 _INSIDE = 0.6  # share of an expected box that a region must cover for the object to be in it
 _PIECE = 0.7  # share of a region that an expected box must cover for it to be a piece of the object
+_FILLED = 0.7  # share of the box around both that the boxes of an object and of its piece fill
+_APART = 0.5  # widths a second by which velocities in one region differ if it is of several objects
+_SHARED_SECONDS = 2.0  # for so long objects share a region before they are taken for one
 _FOLLOW = 0.4  # of the difference between seen and expected velocity, in a frame
 _RESIZE = 0.2  # likewise of sizes
 
@@ -59,18 +67,23 @@ class Track:
 
 @dataclass
 class _Object:
-    """What is followed. `expected` is its box in the present frame as predicted, `box` where it was last put."""
+    """What is followed: where it is expected, how fast it goes, how large it is, and where it was put."""
 
-    box: Floats
+    centre: Floats
     velocity: Floats
     size: Floats
     seen_at: float
+    alone_at: float  # when a region was last its own
+    ends: bool = False
     rows: list[int] = field(default_factory=list)
     boxes: list[Floats] = field(default_factory=list)
-    expected: Floats = field(default_factory=lambda: np.zeros(4))
+
+    def box(self) -> Floats:
+        """Where it is expected."""
+        return np.concatenate([self.centre - self.size / 2, self.centre + self.size / 2])
 
     def put(self, row: int, time: float, box: Floats) -> None:
-        self.box, self.seen_at = box, time
+        self.seen_at = time
         self.rows.append(row)
         self.boxes.append(box)
 
@@ -90,26 +103,40 @@ class Tracker:
         seconds, self._time = time - self._time, time
         objects, boxes = self._objects, np.asarray(moving.boxes, np.float64)
         for thing in objects:
-            thing.expected = thing.box + np.tile(thing.velocity, 2) * seconds
-            thing.box = thing.expected
-        expected = np.array([thing.expected for thing in objects]).reshape(-1, 4)
+            thing.centre = thing.centre + thing.velocity * seconds
+        expected = np.array([thing.box() for thing in objects]).reshape(-1, 4)
         taken_by = _assign(expected, boxes)
-        members = _members(expected, boxes, taken_by)
         pieces = _pieces(expected, boxes, taken_by)
-        for region, inside in enumerate(members):
-            if len(inside) == 1:
-                whole = np.concatenate([boxes[[region]], boxes[pieces == inside[0]]])
-                self._see(objects[inside[0]], _around(whole), moving.velocities[region], seconds)
-            for index in inside if len(inside) > 1 else []:
-                objects[index].put(self._row, time, _within(objects[index].expected, boxes[region]))
-        for region in [k for k, inside in enumerate(members) if not inside and pieces[k] < 0]:
-            box = boxes[region]
-            new = _Object(box, np.asarray(moving.velocities[region], np.float64), box[2:] - box[:2], time)
-            new.put(self._row, time, box)
-            objects.append(new)
-        lost = [thing for thing in objects if time - thing.seen_at > BRIDGED_SECONDS]
-        self._ended += lost
-        self._objects = [thing for thing in objects if time - thing.seen_at <= BRIDGED_SECONDS]
+        for region, inside in enumerate(_members(expected, boxes, taken_by, self._known())):
+            together = [objects[index] for index in inside]
+            if len(inside) > 1 and self._are_several(together):
+                self._share(together, boxes[region])
+            elif inside:
+                thing = max(together, key=lambda one: float(one.size.prod()))
+                for other in together:
+                    other.ends = other is not thing
+                whole = np.concatenate([boxes[[region]], boxes[pieces == taken_by[region]]])
+                self._see(thing, _around(whole), moving.velocities[region], seconds)
+            elif pieces[region] < 0:
+                velocity = np.asarray(moving.velocities[region], np.float64)
+                new = _Object(_centre(boxes[region]), velocity, boxes[region, 2:] - boxes[region, :2], time, time)
+                new.put(self._row, time, boxes[region])
+                objects.append(new)
+        over = [thing.ends or time - thing.seen_at > BRIDGED_SECONDS for thing in objects]
+        self._ended += compress(objects, over)
+        self._objects = [thing for thing, ends in zip(objects, over, strict=True) if not ends]
+
+    def _are_several(self, things: list[_Object]) -> bool:
+        """Whether objects in one region are several that meet, and not pieces of one that go together."""
+        if max(self._time - thing.alone_at for thing in things) > _SHARED_SECONDS:
+            return False
+        velocities = np.array([thing.velocity for thing in things])
+        apart = np.linalg.norm(velocities - velocities[0], axis=1).max()
+        return bool(apart > _APART * np.mean([thing.size[0] for thing in things]))
+
+    def _known(self) -> npt.NDArray[np.bool_]:
+        """Which objects have been seen often enough to be believed where they are not seen alone."""
+        return np.array([len(thing.rows) >= _CONFIRMED_ROWS for thing in self._objects], np.bool_)
 
     def flush(self) -> list[Track]:
         """Every track, by its first frame."""
@@ -120,11 +147,26 @@ class Tracker:
     def _see(self, thing: _Object, box: Floats, flow: Floats, seconds: float) -> None:
         """An object alone in its region: it learns its velocity, half from the flow and half from where it went."""
         if seconds > 0:
-            before = thing.expected - np.tile(thing.velocity, 2) * seconds
-            moved = (_centre(box) - _centre(before)) / seconds
+            moved = thing.velocity + (_centre(box) - thing.centre) / seconds
             thing.velocity = thing.velocity + _FOLLOW * ((moved + flow) / 2 - thing.velocity)
+        thing.centre = _centre(box)
         thing.size = thing.size + _RESIZE * (box[2:] - box[:2] - thing.size)
+        thing.alone_at = self._time
         thing.put(self._row, self._time, box)
+
+    def _share(self, things: list[_Object], region: Floats) -> None:
+        """Objects in one region: each keeps its size; the outermost on each side reaches to the edge of the region."""
+        boxes = np.array([thing.box() for thing in things])
+        sizes = np.minimum(boxes[:, 2:] - boxes[:, :2], region[2:] - region[:2])
+        lows = np.clip(_centre(boxes) - sizes / 2, region[:2], region[2:] - sizes)
+        for axis in range(2):
+            first, last = int(lows[:, axis].argmin()), int((lows + sizes)[:, axis].argmax())
+            if first != last:
+                lows[first, axis] = region[axis]
+                lows[last, axis] = region[2 + axis] - sizes[last, axis]
+        for thing, low, size in zip(things, lows, sizes, strict=True):
+            thing.centre = low + size / 2
+            thing.put(self._row, self._time, np.concatenate([low, low + size]))
 
 
 def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
@@ -136,9 +178,15 @@ def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
 
 
 def is_object(track: Track, times: Sequence[float]) -> bool:
-    """Whether it lasts long enough to be more than a flicker."""
+    """Whether it is more than a flicker: it lasts, and it goes somewhere or is always there."""
     lasts = times[int(track.rows[-1])] - times[int(track.rows[0])]
-    return int(track.seen.sum()) >= _CONFIRMED_ROWS and lasts >= _CONFIRMED_SECONDS - 1e-9
+    if int(track.seen.sum()) < _CONFIRMED_ROWS or lasts < _CONFIRMED_SECONDS - 1e-9:
+        return False
+    places = uniform_filter1d(_centre(track.boxes[track.seen]), _CONFIRMED_ROWS, axis=0)
+    size = np.median(track.boxes[track.seen, 2:] - track.boxes[track.seen, :2], axis=0).min()
+    goes = float(np.ptp(places, axis=0).max()) > _GOES * size
+    share = float(track.seen.mean())
+    return (goes and share >= _SEEN) or (lasts >= _STAYS_SECONDS and share >= _STAYS)
 
 
 def objectness(track: Track) -> Floats:
@@ -164,25 +212,48 @@ def _assign(expected: Floats, boxes: Floats) -> Ints:
     return taken_by
 
 
-def _members(expected: Floats, boxes: Floats, taken_by: Ints) -> list[list[int]]:
-    """Of each region the objects in it: the one that it goes to, and those without a region that it covers."""
+def _members(expected: Floats, boxes: Floats, taken_by: Ints, known: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Of each region the objects in it: the one that it goes to, and those without a region that it covers.
+
+    Where the region is no larger than the one expected, whatever else it covers is hidden.
+    """
     members = [[int(thing)] if thing >= 0 else [] for thing in taken_by]
-    left = np.setdiff1d(np.arange(len(expected)), taken_by)
-    if len(left) and len(boxes):
-        covered = _shared(expected[left], boxes) / np.maximum(_area(expected[left]), 1)[:, None]
-        for thing, region in zip(left.tolist(), covered.argmax(1).tolist(), strict=True):
-            if covered[left == thing, region] > _INSIDE:
-                members[region].append(thing)
+    left = np.setdiff1d(np.flatnonzero(known), taken_by)
+    if not len(left) or not len(boxes):
+        return members
+    covered = _shared(expected[left], boxes) / np.maximum(_area(expected[left]), 1)[:, None]
+    for thing, region, share in zip(left.tolist(), covered.argmax(1).tolist(), covered.max(1).tolist(), strict=True):
+        if share > _INSIDE:
+            members[region].append(thing)
+    for region, inside in enumerate(members):
+        if len(inside) > 1:
+            sizes = _area(expected[inside])
+            largest = inside[int(sizes.argmax())]
+            one, all_of_them = (_overlap(_around(expected[which]), boxes[region]) for which in ([largest], inside))
+            if one > all_of_them or sizes.sum() < _INSIDE * _area(boxes[[region]])[0]:
+                members[region] = [largest]
     return members
 
 
 def _pieces(expected: Floats, boxes: Floats, taken_by: Ints) -> Ints:
-    """Of each region that goes to nobody, the object with a region whose expected box holds it, else -1: (N,)."""
+    """Of each region that goes to nobody the object that it is a piece of, else -1: (N,).
+
+    Its expected box holds the region, and fits it and the object's own region together better than the own one alone.
+    """
     pieces = np.full(len(boxes), -1, np.int64)
-    left, owners = np.flatnonzero(taken_by < 0), taken_by[taken_by >= 0]
-    if len(left) and len(owners):
-        held = _shared(boxes[left], expected[owners]) / np.maximum(_area(boxes[left]), 1)[:, None]
-        pieces[left] = np.where(held.max(1) > _PIECE, owners[held.argmax(1)], -1)
+    own = np.flatnonzero(taken_by >= 0)
+    left = np.flatnonzero(taken_by < 0)
+    if not len(left) or not len(own):
+        return pieces
+    held = _shared(boxes[left], expected[taken_by[own]]) / np.maximum(_area(boxes[left]), 1)[:, None]
+    for region, best in zip(left.tolist(), held.argmax(1).tolist(), strict=True):
+        thing, main = taken_by[own[best]], boxes[own[best]]
+        pair = np.stack([main, boxes[region]])
+        together = _around(pair)
+        filled = _area(pair).sum() > _FILLED * _area(together[None])[0]
+        better = _overlap(together, expected[thing]) > _overlap(main, expected[thing])
+        if held[left == region, best] > _PIECE and filled and better:
+            pieces[region] = thing
     return pieces
 
 
@@ -215,8 +286,7 @@ def _around(boxes: Floats) -> Floats:
     return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
 
-def _within(box: Floats, region: Floats) -> Floats:
-    """A box shifted into a region, and cut where it is larger."""
-    size = np.minimum(box[2:] - box[:2], region[2:] - region[:2])
-    low = np.clip(box[:2], region[:2], region[2:] - size)
-    return np.concatenate([low, low + size])
+def _overlap(a: Floats, b: Floats) -> float:
+    """Intersection over union of two boxes."""
+    shared = float(_shared(a[None], b[None])[0, 0])
+    return shared / max(float(_area(a[None])[0] + _area(b[None])[0]) - shared, 1e-9)
