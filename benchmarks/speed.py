@@ -151,7 +151,7 @@ class Bench:
         grid = Grid.of(360, 240, 240)
 
         def analyse() -> None:
-            extractor = FeatureExtractor(grid, TimeBase(1, 10), 2.0, 20.0)
+            extractor = FeatureExtractor(grid, TimeBase(1, 10), 2.0, 20.0, 60.0)
             for k, picture in enumerate(pictures):
                 list(extractor.push(k, k, picture))
             list(extractor.flush())

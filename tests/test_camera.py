@@ -43,7 +43,7 @@ def film(seconds: float, view: Callable[[int], Picture] = lambda k: place(), noi
 
 def watched(pictures: list[Picture], times: list[float] | None = None) -> tuple[list[FeatureRow], np.ndarray]:
     times = [k / RATE for k in range(len(pictures))] if times is None else times
-    extractor = FeatureExtractor(GRID, TimeBase(1, 1000), 2.0, 20.0)
+    extractor = FeatureExtractor(GRID, TimeBase(1, 1000), 2.0, 20.0, 60.0)
     rows = [
         row for k, picture in enumerate(pictures) for row in extractor.push(k, round(1000 * times[k]), picture)
     ] + list(extractor.flush())

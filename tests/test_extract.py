@@ -11,7 +11,7 @@ from conftest import damaged_clip, moving_square, write_clip
 
 from vidrnn.decode import VideoReader
 from vidrnn.extract import PARTS, extract_features
-from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, Grid, signature, working_picture
+from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, Grid, signature, working_colour, working_picture
 from vidrnn.index import index_videos
 from vidrnn.params import FeaturesParams, load_params
 from vidrnn.schema import SCHEMAS, cells_schema
@@ -114,14 +114,19 @@ def test_the_files_are_what_the_pieces_make(tmp_path: Path, clips: Path) -> None
         assert turned == (90 if row["video_id"] == "gate/c.mp4" else 0)
         grid = Grid.of(row["width"], row["height"], PARAMS.height)
         with VideoReader(space.videos / row["video_id"]) as reader:
-            frames = [(f.frame_index, f.pts, f.luma.copy(), f.limited_range) for f in reader.frames()]
+            frames = [
+                (f.frame_index, f.pts, f.luma.copy(), f.limited_range, working_colour(f.colour, turned, grid))
+                for f in reader.frames()
+            ]
             base = reader.time_base
         sampler = RateSampler(base, PARAMS.rate_fraction)
-        extractor = FeatureExtractor(grid, base, PARAMS.warmup_seconds, PARAMS.background_seconds)
+        extractor = FeatureExtractor(
+            grid, base, PARAMS.warmup_seconds, PARAMS.background_seconds, PARAMS.stopped_seconds
+        )
         rows, start = [], frames[0][1]
-        for index_of, pts, luma, limited in frames:
+        for index_of, pts, luma, limited, colour in frames:
             if sampler.takes(pts - start):
-                rows += extractor.push(index_of, pts, working_picture(luma, limited, turned, grid))
+                rows += extractor.push(index_of, pts, working_picture(luma, limited, turned, grid), colour)
         rows += extractor.flush()
         files = space.files(row["video_id"])
 
@@ -134,9 +139,9 @@ def test_the_files_are_what_the_pieces_make(tmp_path: Path, clips: Path) -> None
         assert np.array_equal(tensor, np.stack([r.cells for r in rows]))
 
         shots = read_table(files["shots"], SCHEMAS["shots"])
-        assert shots["pts"].to_pylist() == [pts for _, pts, _, _ in frames]  # of every decoded frame
+        assert shots["pts"].to_pylist() == [pts for _, pts, *_ in frames]  # of every decoded frame
         found = shots["signature"].combine_chunks().to_numpy_ndarray()
-        assert np.array_equal(found, np.stack([signature(luma, turned) for _, _, luma, _ in frames]))
+        assert np.array_equal(found, np.stack([signature(luma, turned) for _, _, luma, *_ in frames]))
 
         views = read_table(files["views"], SCHEMAS["views"])
         assert views["pts"].to_pylist() == [r.pts for r in rows]

@@ -41,7 +41,7 @@ def _one_thread() -> None:
 def rows_of(
     pictures: list[Picture], pts: list[int], grid: Grid = SMALL, warmup: float = 0.5, background: float = 20.0
 ) -> list[FeatureRow]:
-    extractor = FeatureExtractor(grid, MILLISECONDS, warmup, background)
+    extractor = FeatureExtractor(grid, MILLISECONDS, warmup, background, 60.0)
     rows = [row for k, at in enumerate(pts) for row in extractor.push(k, at, pictures[k])]
     return [*rows, *extractor.flush()]
 
@@ -146,7 +146,7 @@ def test_orientations_of_lines() -> None:
 
 def test_the_background_is_the_median_and_then_follows() -> None:
     pictures, pts = noise(14), [0, 100, 200, 300, 400, 500, 600, 700, 800, 950, 1000, 1400, 1500, 4000]
-    extractor = FeatureExtractor(SMALL, MILLISECONDS, 0.5, 3.0)
+    extractor = FeatureExtractor(SMALL, MILLISECONDS, 0.5, 3.0, 60.0)
     for k, at in enumerate(pts):
         list(extractor.push(k, at, pictures[k]))
     expected = np.median(np.stack(pictures[:6]).astype(float), axis=0)
@@ -160,32 +160,6 @@ def test_the_background_is_the_median_and_then_follows() -> None:
             background += (pictures[k] - background) * np.where(in_front, 0.1 * rate, rate)
     assert np.percentile(np.abs(extractor._background - background), 99) < 0.05
     assert np.abs(background - expected).max() > 20  # it has moved
-
-
-def test_regions_are_what_a_search_of_the_whole_picture_finds() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        foreground = np.zeros((80, 108), np.uint8)
-        for _ in range(rng.integers(0, 5)):
-            y, x = rng.integers(0, 70), rng.integers(0, 90)
-            foreground[y : y + rng.integers(1, 25), x : x + rng.integers(1, 25)] = 1
-        moving = foreground.reshape(40, 2, 54, 2).mean((1, 3)) * (rng.random((40, 54)) < 0.9).astype(np.float32)
-        vx, vy = (rng.normal(size=moving.shape).astype(np.float32) for _ in range(2))
-        found = module._regions(foreground, moving, vx * moving, vy * moving)
-        mask = foreground * np.repeat(np.repeat(moving > 0, 2, axis=0), 2, axis=1)
-        mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-        count, labels = cv2.connectedComponents(mask, connectivity=8)
-        expected = []
-        for label in range(1, count):
-            y, x = np.nonzero(labels == label)
-            if len(y) >= 0.0004 * foreground.size:
-                weight = moving * (labels[::2, ::2] == label)  # a place of four pixels lies where its first pixel does
-                box = [x.min() / 108, y.min() / 80, (x.max() + 1) / 108, (y.max() + 1) / 80]
-                mean = [float((v * weight).sum() / max(weight.sum(), 1e-6)) for v in (vx, vy)]
-                expected.append([*box, len(y) / foreground.size, *mean])
-        table = np.concatenate([found.boxes, found.areas[:, None], found.velocities], axis=1)
-        assert len(table) == len(expected)
-        assert np.allclose(sorted(table.tolist()), sorted(expected), atol=1e-5)
 
 
 # ---- What a row may depend on ----
@@ -204,7 +178,7 @@ def test_later_pictures_never_change_earlier_rows(change: int) -> None:
 def test_the_warm_up_looks_ahead_no_further_than_it_says() -> None:
     pts = [100 * k for k in range(10)]
     pictures = noise(10)
-    extractor = FeatureExtractor(SMALL, MILLISECONDS, 0.5, 20.0)
+    extractor = FeatureExtractor(SMALL, MILLISECONDS, 0.5, 20.0, 60.0)
     ready = [len(list(extractor.push(k, at, pictures[k]))) for k, at in enumerate(pts)]
     assert ready == [0, 0, 0, 0, 0, 6, 1, 1, 1, 1]
     rows = rows_of(pictures, pts)

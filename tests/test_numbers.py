@@ -30,7 +30,7 @@ PICTURES = {
 
 def cells_of(pictures):
     """(n, C, ROWS, columns) float16 features of pictures, 10 a second."""
-    extractor = FeatureExtractor(Grid.of(WIDTH, HEIGHT, HEIGHT), TimeBase(1, 10), 0.5, 20.0)
+    extractor = FeatureExtractor(Grid.of(WIDTH, HEIGHT, HEIGHT), TimeBase(1, 10), 0.5, 20.0, 60.0)
     rows = [row for k, picture in enumerate(pictures) for row in extractor.push(k, k, picture)]
     return np.stack([row.cells for row in [*rows, *extractor.flush()]])
 

@@ -35,13 +35,16 @@ LAYERS = (
     (
         "domain",
         "metrics labels events tracks objects segments calibration surprise checkpoint losses model cells marked "
-        "windows features camera sequences decode encode demo_plan demo_scene easel figures",
+        "windows features foreground camera sequences decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params schema timebase errors"),
 )
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
-PICTURES = ("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "tables")
+PICTURES = (
+    *("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "foreground"),
+    "tables",
+)
 MADE_BY_HAND = {"data/champion", "data/feedback.csv", "data/retired.csv", "data/withdrawn.csv"}
 # Which modules may import a package.
 ONLY_IN = {

@@ -87,7 +87,7 @@ def test_drawn_cells_are_like_those_of_the_footage(tmp_path: Path):
     step = frame_rate // RATE
     with VideoReader(tmp_path / "a.mp4") as reader:
         grid = Grid.of(640, 360, PARAMS.features.height)
-        extractor = FeatureExtractor(grid, reader.time_base, 2.0, 20.0)
+        extractor = FeatureExtractor(grid, reader.time_base, 2.0, 20.0, 60.0)
         rows = []
         for frame in reader.frames():
             if frame.frame_index % step == 0:

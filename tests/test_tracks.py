@@ -87,6 +87,27 @@ def test_pieces_are_one_object():
     assert np.allclose(track.boxes, boxes)
 
 
+def test_what_stays_where_it_is_counts_if_it_is_always_there():
+    bag = walk(40, (50, 60), (0, 0))
+    frames = frames_of(bag)
+    (track,) = tracks_of(frames)
+    assert track.seen.all() and len(track.rows) == 40
+    leaves = [frame if row % 4 == 0 else moving() for row, frame in enumerate(frames)]  # that the wind moves
+    assert tracks_of(leaves) == []
+
+
+def test_those_that_go_together_are_one():
+    """Two pieces become one region and go on as one."""
+    upper, lower = walk(30, (5, 30), (3, 0), (10, 14)), walk(30, (5, 48), (3, 0), (10, 14))
+    frames = frames_of(upper, lower)
+    for row in range(12, 30):
+        frames[row] = moving([*upper[row, :2], *lower[row, 2:]], velocities=[(30, 0)])
+    tracks = tracks_of(frames)
+    assert sorted(int(track.rows[-1]) for track in tracks) == [11, 29]
+    whole = max(tracks, key=lambda track: len(track.rows))
+    assert np.allclose(whole.boxes[-1], [*upper[-1, :2], *lower[-1, 2:]])
+
+
 def test_a_flicker_is_no_object():
     rng = np.random.default_rng(0)
     spots = [moving(*[(x, y, x + 3, y + 3) for x, y in rng.uniform(0, 1000, (4, 2))]) for _ in range(30)]
@@ -102,7 +123,7 @@ def test_nothing_one_frame_and_one_pixel():
 
 
 def test_a_thing_larger_than_half_the_picture():
-    boxes = np.clip(walk(20, (-150, 10), (10, 0), (250, 220)), 0, (360, 240, 360, 240))
+    boxes = np.clip(walk(24, (-150, 10), (12, 0), (250, 220)), 0, (360, 240, 360, 240))
     (track,) = tracks_of(frames_of(boxes))
     assert np.allclose(track.boxes, boxes)
 
@@ -111,7 +132,8 @@ def test_five_hundred_things():
     rng = np.random.default_rng(1)
     starts = np.stack(np.meshgrid(np.arange(25) * 40, np.arange(20) * 40), 2).reshape(-1, 2)
     walks = [
-        walk(12, start, step, (9, 9)) for start, step in zip(starts, rng.uniform(-1.4, 1.4, (500, 2)), strict=True)
+        walk(12, start, step, (9, 9))
+        for start, step in zip(starts, rng.choice([-1, 1], (500, 2)) * rng.uniform(0.6, 1.2, (500, 2)), strict=True)
     ]
     order = [rng.permutation(500) for _ in range(12)]
     frames = [Moving(frame.boxes[order[k]], frame.velocities[order[k]]) for k, frame in enumerate(frames_of(*walks))]

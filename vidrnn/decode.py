@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -23,6 +24,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
@@ -30,6 +32,7 @@ from vidrnn.errors import DecodeError
 from vidrnn.timebase import TimeBase
 
 _LUMA_PLANE = re.compile(r"(yuv[aj]?\d{3}p|nv\d\d|gray)((?P<bits>9|1\d)(?P<order>[lb])e)?")  # it is the first plane
+_CHROMA_PLANES = re.compile(r"yuv[aj]?4\d\dp")  # the second and the third
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 _MAX_PIXELS = 2**27  # a larger picture is not decoded
 _MAX_PICTURE_BYTES = 2**30  # nor a file of one that is larger
@@ -74,12 +77,14 @@ class Frame:
         pts: ticks of the stream's time base.
         luma: (stored height, stored width) uint8, a view that lives until the next frame is asked for.
         limited_range: whether luma spans 16–235 rather than 0–255.
+        colour: the two chroma planes, uint8 around 128, views as `luma` is; None where the format has no such planes.
     """
 
     frame_index: int
     pts: int
     luma: npt.NDArray[np.uint8]
     limited_range: bool
+    colour: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None
 
 
 class VideoReader:
@@ -234,7 +239,7 @@ class VideoReader:
         """Every frame that can be decoded, in order of presentation; pts strictly ascend."""
         for index, (pts, frame) in enumerate(self._timed()):
             luma, limited = _luma(frame)
-            yield Frame(index, pts, luma, limited)
+            yield Frame(index, pts, luma, limited, _colour(frame))
 
     def all_pictures(self) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """Every frame of `frames`, as `pictures` gives those at some pts."""
@@ -369,7 +374,7 @@ class PictureReader:
                 )
             size = (frame.width, frame.height)
             luma, limited = _luma(frame)
-            yield Frame(index, pts, luma, limited)
+            yield Frame(index, pts, luma, limited, _colour(frame))
 
     def all_pictures(self) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
         """Every picture of `frames`, as `pictures` gives those at some pts."""
@@ -477,9 +482,7 @@ def _luma(frame: VideoFrame) -> tuple[npt.NDArray[np.uint8], bool]:
     if plain:
         full = pixels.name.startswith(("yuvj", "gray")) or frame.color_range == _FULL_RANGE
         kind = np.dtype(f"{'<' if plain['order'] == 'l' else '>'}u2") if plain["bits"] else np.dtype(np.uint8)
-        plane = frame.planes[0]
-        rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
-        levels = rows[: frame.height, : frame.width]
+        levels = _levels(frame.planes[0], kind)
         if not plain["bits"]:
             return levels, not full
         bits = int(plain["bits"])
@@ -489,6 +492,20 @@ def _luma(frame: VideoFrame) -> tuple[npt.NDArray[np.uint8], bool]:
         return _luma(frame.reformat(format="yuv444p"))
     grey = frame.reformat(format="gray", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.JPEG)
     return np.asarray(grey.to_ndarray(), np.uint8), False
+
+
+def _colour(frame: VideoFrame) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None:
+    """The chroma planes of a planar format of eight bits, as nearly all footage has."""
+    if not _CHROMA_PLANES.fullmatch(frame.format.name):
+        return None
+    kind = np.dtype(np.uint8)
+    return _levels(frame.planes[1], kind), _levels(frame.planes[2], kind)
+
+
+def _levels(plane: VideoPlane, kind: "np.dtype[Any]") -> npt.NDArray[Any]:
+    """(height, width) of a plane, without copying it."""
+    rows = np.frombuffer(memoryview(plane), kind).reshape(-1, plane.line_size // kind.itemsize)
+    return rows[: plane.height, : plane.width]
 
 
 def _created_at(metadata: dict[str, str]) -> datetime | None:

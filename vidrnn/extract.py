@@ -20,7 +20,17 @@ import pyarrow as pa
 from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.errors import DecodeError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watched
-from vidrnn.features import CHANNELS, ROWS, FeatureExtractor, FeatureRow, Grid, Luma, signature, working_picture
+from vidrnn.features import (
+    CHANNELS,
+    ROWS,
+    FeatureExtractor,
+    FeatureRow,
+    Grid,
+    Luma,
+    signature,
+    working_colour,
+    working_picture,
+)
 from vidrnn.params import FeaturesParams
 from vidrnn.schema import SCHEMAS, cells_schema
 from vidrnn.sequences import codec_of, open_sequence
@@ -67,12 +77,14 @@ class _Seen:
         frame_index, pts: of the frame.
         signature: (SIGNATURE, SIGNATURE) uint8.
         picture: (height, width) uint8, the working picture where the frame is analysed, else None.
+        colour: (2, height / 2, width / 2) uint8, its chroma likewise, where the file has such.
     """
 
     frame_index: int
     pts: int
     signature: Luma
     picture: Luma | None
+    colour: Luma | None
 
 
 def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root: Path) -> pa.Table:
@@ -207,7 +219,9 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
     """Write the rows of all parts as they come; what decoding found out, for the metadata."""
     write_cells, write_regions, write_shots, write_views = writers
     size, base = (job.facts["width"], job.facts["height"]), reader.time_base
-    extractor = FeatureExtractor(grid, base, job.params.warmup_seconds, job.params.background_seconds)
+    extractor = FeatureExtractor(
+        grid, base, job.params.warmup_seconds, job.params.background_seconds, job.params.stopped_seconds
+    )
     rows: list[FeatureRow] = []
     shots: list[_Seen] = []
     num_analysed = num_frames = start = last = previous = 0
@@ -232,7 +246,7 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
             shots.append(seen)
             if seen.picture is not None:
                 num_analysed += 1
-                rows += extractor.push(seen.frame_index, seen.pts, seen.picture)
+                rows += extractor.push(seen.frame_index, seen.pts, seen.picture, seen.colour)
             if len(shots) >= _FLUSH_ROWS:
                 write()
     rows += extractor.flush()
@@ -248,10 +262,11 @@ def _look(job: _Job, reader: Reader, grid: Grid) -> Iterator[_Seen]:
     start = None
     for frame in reader.frames():
         start = frame.pts if start is None else start
-        picture = None
+        picture = colour = None
         if sampler.takes(frame.pts - start):
             picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
-        yield _Seen(frame.frame_index, frame.pts, signature(frame.luma, rotation), picture)
+            colour = None if frame.colour is None else working_colour(frame.colour, rotation, grid)
+        yield _Seen(frame.frame_index, frame.pts, signature(frame.luma, rotation), picture, colour)
 
 
 def _ahead(thread: ThreadPoolExecutor, items: Iterator[Item]) -> Iterator[Item]:

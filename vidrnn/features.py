@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidrnn.camera import COVERED, LOST, MOVED, SETTLE_SECONDS, View, compare, displacement, state_of
+from vidrnn.foreground import Foreground, Motion, Regions
 from vidrnn.timebase import TimeBase
 
 SIGNATURE = 16  # parts of a picture, each way, whose mean luma tells one shot from another
@@ -50,26 +51,10 @@ _TILES, _SHAKEN = 8, 0.5  # along each axis; of them, when so many have somethin
 _LEAST_SHAKE, _MOST_SHAKE = 0.001, 0.03  # picture heights of displacement that are taken back
 _STEADIED = 0.7  # of what was in front that is so still, at most, once a shake is taken back
 MAX_STEP_SECONDS = 1.0  # beyond it two frames have no flow between them
-_MIN_REGION_AREA = 0.0004  # of the picture
 _EXPAND = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)  # 16–235 to 0–255
 
 Luma = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Regions:
-    """Connected moving parts of a frame.
-
-    Attributes:
-        boxes: (N, 4) float32, x0, y0, x1, y1 as shares of the picture's width and height.
-        areas: (N,) float32, share of the picture.
-        velocities: (N, 2) float32, picture heights per second to the right and downwards.
-    """
-
-    boxes: Array
-    areas: Array
-    velocities: Array
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,7 @@ class FeatureRow:
         pts: ticks.
         valid: False in the warm-up.
         cells: (len(CHANNELS), ROWS, columns) float16.
-        regions: what moves.
+        regions: the objects in it.
         view: how the picture compares with its background.
     """
 
@@ -168,6 +153,13 @@ def working_picture(luma: Luma, limited_range: bool, rotation: int, grid: Grid) 
     return np.ascontiguousarray(np.rot90(np.asarray(small, np.uint8), rotation // 90))
 
 
+def working_colour(colour: tuple[Luma, Luma], rotation: int, grid: Grid) -> Luma:
+    """Stored chroma planes as (2, grid.height / 2, grid.width / 2) uint8, upright."""
+    size = (grid.height // 2, grid.width // 2) if rotation in (90, 270) else (grid.width // 2, grid.height // 2)
+    planes = [cv2.resize(np.ascontiguousarray(plane), size, interpolation=cv2.INTER_AREA) for plane in colour]
+    return np.ascontiguousarray(np.rot90(np.stack(planes), rotation // 90, axes=(1, 2)))
+
+
 def signature(luma: Luma, rotation: int) -> Luma:
     """The mean luma of SIGNATURE × SIGNATURE parts of a picture, from 8 × 8 pixels of each: uint8, upright."""
     rows, columns = ((np.arange(8 * SIGNATURE) * side // (8 * SIGNATURE)) for side in luma.shape)
@@ -184,12 +176,22 @@ class FeatureExtractor:
         time_base: of their pts.
         warmup_seconds: whose median is the first background; their rows come once they are over.
         background_seconds: time constant with which the background follows.
+        stopped_seconds: for so long an object that has stopped remains one among the regions.
     """
 
-    def __init__(self, grid: Grid, time_base: TimeBase, warmup_seconds: float, background_seconds: float) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        time_base: TimeBase,
+        warmup_seconds: float,
+        background_seconds: float,
+        stopped_seconds: float,
+    ) -> None:
         self._grid, self._time_base = grid, time_base
         self._warmup_seconds, self._background_seconds = warmup_seconds, background_seconds
-        self._waiting: list[tuple[int, int, Luma]] = []
+        self._stopped_seconds = stopped_seconds
+        self._waiting: list[tuple[int, int, Luma, Luma | None]] = []
+        self._objects: Foreground | None = None
         self._warm = False
         self._background: Array = np.zeros((grid.height, grid.width), np.float32)
         self._threshold = FOREGROUND_LEVELS
@@ -201,13 +203,20 @@ class FeatureExtractor:
         self._ghosts = np.zeros((grid.height // _HALF, grid.width // _HALF), np.bool_)
         self._rough_flow, self._dense_flow, self._refinement = _rough_flow(), _dense_flow(), _refinement()
 
-    def push(self, frame_index: int, pts: int, picture: Luma) -> Iterator[FeatureRow]:
-        """Take the next analysed picture, (grid.height, grid.width) uint8; yield the rows that are ready."""
+    def push(self, frame_index: int, pts: int, picture: Luma, colour: Luma | None = None) -> Iterator[FeatureRow]:
+        """Take the next analysed picture; yield the rows that are ready.
+
+        Args:
+            frame_index: of the source.
+            pts: ticks.
+            picture: (grid.height, grid.width) uint8.
+            colour: (2, grid.height / 2, grid.width / 2) uint8, its chroma, of a file that has any.
+        """
         if self._warm:
             front = self._front(picture)
-            yield self._row(frame_index, pts, front, self._flow_into(pts, front), valid=True)
+            yield self._row(frame_index, pts, front, colour, self._flow_into(pts, front), valid=True)
             return
-        self._waiting.append((frame_index, pts, picture))
+        self._waiting.append((frame_index, pts, picture, colour))
         if self._time_base.seconds(pts - self._waiting[0][1]) >= self._warmup_seconds:
             yield from self.flush()
 
@@ -216,15 +225,18 @@ class FeatureExtractor:
         waiting, self._waiting, self._warm = self._waiting, [], True
         if not waiting:
             return
-        pictures = np.stack([picture for _, _, picture in waiting])
+        pictures = np.stack([picture for _, _, picture, _ in waiting])
+        colours = [colour for *_, colour in waiting if colour is not None]
+        of_all = np.stack(colours) if len(colours) == len(waiting) else None
+        self._objects = Foreground(pictures, of_all, self._background_seconds, self._stopped_seconds)
         self._background = np.median(pictures, axis=0).astype(np.float32)
         self._threshold = max(FOREGROUND_LEVELS, _FOREGROUND_NOISE * _noise(pictures))
-        fronts = [self._front(picture) for _, _, picture in waiting]
-        flows = [self._flow_into(pts, front) for (_, pts, _), front in zip(waiting, fronts, strict=True)]
+        fronts = [self._front(picture) for _, _, picture, _ in waiting]
+        flows = [self._flow_into(pts, front) for (_, pts, _, _), front in zip(waiting, fronts, strict=True)]
         if len(flows) > 1:  # nothing flows into the first picture; the warm-up looks ahead: it takes the flow out of it
             flows[0] = flows[1]
-        for (frame_index, pts, _), front, flow in zip(waiting, fronts, flows, strict=True):
-            yield self._row(frame_index, pts, front, flow, valid=False)
+        for (frame_index, pts, _, colour), front, flow in zip(waiting, fronts, flows, strict=True):
+            yield self._row(frame_index, pts, front, colour, flow, valid=False)
 
     def _front(self, picture: Luma) -> _Front:
         """What stands in front of the background; of a camera that shakes a little, once that is taken back."""
@@ -289,20 +301,28 @@ class FeatureExtractor:
         per_second = np.float32(1 / (self._grid.height * seconds))
         return Flow(moving, across * (per_second * np.float32(self._grid.stretch)), down * per_second)
 
-    def _row(self, frame_index: int, pts: int, front: _Front, flow: Flow | None, valid: bool) -> FeatureRow:
+    def _row(
+        self, frame_index: int, pts: int, front: _Front, colour: Luma | None, flow: Flow | None, valid: bool
+    ) -> FeatureRow:
         if flow is None:
             still = np.zeros_like(front.share)
             flow = Flow(still, still, still)
-        kind = state_of(front.view)
+        kind, regions = state_of(front.view), Regions.none()
         if kind not in (COVERED, LOST):  # else the place is still there behind it
+            regions = self._regions(pts, front, colour, flow)
             self._follow(pts, front.picture, front.foreground)
             self._forget_ghosts(pts, front, flow)
         self._settle(pts, kind == MOVED)
         difference = _halved(front.difference * front.foreground).astype(np.float32)
         cells = gather(front.half, front.share, difference, flow, self._grid)
-        moving_x, moving_y = flow.velocity_x * flow.moving, flow.velocity_y * flow.moving
-        regions = _regions(front.foreground, flow.moving, moving_x, moving_y)
         return FeatureRow(frame_index, pts, valid, cells, regions, front.view)
+
+    def _regions(self, pts: int, front: _Front, colour: Luma | None, flow: Flow) -> Regions:
+        """The objects in a picture."""
+        assert self._objects is not None
+        seconds = 0.0 if self._last_pts is None else self._time_base.seconds(pts - self._last_pts)
+        motion = Motion(flow.moving, flow.velocity_x * flow.moving, flow.velocity_y * flow.moving)
+        return self._objects.push(seconds, front.picture, colour, front.exposure, motion)
 
     def _forget_ghosts(self, pts: int, front: _Front, flow: Flow) -> None:
         """Take the picture as background where something stands in front in the background alone.
@@ -500,28 +520,3 @@ def _orientations(half: Luma, share: Array, columns: int) -> Array:
     square = (bins * rows + y // side) * columns + x // side
     energy = np.bincount(square, magnitude.ravel() * share.ravel()[place], _ORIENTATIONS * rows * columns)
     return np.asarray((energy / (255 * side**2)).reshape(_ORIENTATIONS, rows, columns), np.float32)
-
-
-def _regions(foreground: Luma, moving: Array, moving_x: Array, moving_y: Array) -> Regions:
-    """Connected parts of the foreground (height, width) that move; the rest is (height / 2, width / 2)."""
-    height, width = foreground.shape
-    moves = cv2.resize((moving > 0).view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    mask = cv2.morphologyEx(moves * foreground, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    left, top, across, down = cv2.boundingRect(mask)  # everything that moves; empty where nothing does
-    part = np.s_[top : top + max(1, down), left : left + max(1, across)]
-    # The fastest of OpenCV's algorithms by far, where statistics are wanted.
-    found = cv2.connectedComponentsWithStatsWithAlgorithm(mask[part], 8, cv2.CV_32S, cv2.CCL_BBDT)
-    count, labels, stats, _ = found
-    large = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= _MIN_REGION_AREA * height * width) + 1
-    x0, y0, box_width, box_height, area = (stats[large, k].astype(np.float32) for k in range(5))
-    x0, y0 = x0 + left, y0 + top
-    boxes = np.stack([x0 / width, y0 / height, (x0 + box_width) / width, (y0 + box_height) / height], axis=1)
-    # Velocities are gathered where a half-size pixel lies, so the part must begin on one.
-    region = labels[top % _HALF :: _HALF, left % _HALF :: _HALF]
-    y, x = np.nonzero(region)
-    label = region[y, x]
-    y, x = y + (top + top % _HALF) // _HALF, x + (left + left % _HALF) // _HALF
-    weights, sum_x, sum_y = (np.bincount(label, values[y, x], count) for values in (moving, moving_x, moving_y))
-    share = np.maximum(weights[large], 1e-6)
-    velocities = np.stack([sum_x[large] / share, sum_y[large] / share], axis=1).astype(np.float32)
-    return Regions(boxes, area / (height * width), velocities)

@@ -21,6 +21,7 @@ _UNUSUAL = 5.0  # or so many times what it usually departs by, where that is mor
 _MOST_LEVELS = 80.0
 _SETTLE = 1.0  # levels a second by which the usual departure follows
 _COLOUR_LEVELS = 16.0  # of both chroma planes together, beyond which a pixel is in front
+_GREY = 4  # levels between the highest and the lowest chroma of a film without colour
 _UPKEEP = 4  # the background is brought up to date every so many pictures
 _ONE = 128  # what a ratio of 1 is in a byte
 _SHADE = (0.35, 0.97)  # how much of the light a shadow leaves
@@ -53,6 +54,11 @@ class Regions:
     areas: Array
     velocities: Array
 
+    @classmethod
+    def none(cls) -> "Regions":
+        """No objects."""
+        return cls(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, 2))))
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -78,13 +84,13 @@ class Foreground:
         stopped_seconds: for so long an object that has stopped remains one.
     """
 
-    def __init__(
-        self, pictures: Luma, colours: Luma | None, background_seconds: float, stopped_seconds: float
-    ) -> None:
+    def __init__(self, pictures: Luma, colours: Luma | None, background_seconds: float, stopped_seconds: float) -> None:
         self._background = np.median(pictures, axis=0).astype(np.float32)
         departure = np.median(np.abs(pictures - self._background), axis=0)
         self._usual: Array = cv2.blur(departure.astype(np.float32), (3, 3))
-        self._colour = None if colours is None else np.median(colours, axis=0).astype(np.float32)
+        self._colour: Array | None = None
+        if colours is not None and np.ptp(colours) > _GREY:  # of a grey film, chroma tells nothing and costs time
+            self._colour = np.median(colours, axis=0).astype(np.float32)
         self._background_seconds, self._stopped_seconds = background_seconds, stopped_seconds
         height, width = self._background.shape
         self._still: Array = np.full((height // 2, width // 2), np.inf, np.float32)  # seconds since something moved
@@ -103,18 +109,19 @@ class Foreground:
             exposure: levels by which the whole picture is brighter than the background.
             motion: into the picture.
         """
-        ground = cv2.add(self._background, exposure, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # as documented
-        departure = cv2.absdiff(picture, ground)
+        brighter: Array = self._background + np.float32(exposure)
+        ground = np.asarray(cv2.convertScaleAbs(np.maximum(brighter, 0)), np.uint8)
+        departure = np.asarray(cv2.absdiff(picture, ground), np.uint8)
         front = np.asarray(cv2.compare(departure, self._limit, cv2.CMP_GT), np.uint8)
-        ratio = cv2.divide(cv2.add(picture, _FLOOR), cv2.add(ground, _FLOOR), scale=_ONE)
-        shade = np.asarray(cv2.inRange(ratio, *(int(_ONE * bound) for bound in _SHADE)), np.uint8)
-        if colour is not None:
-            front |= self._stands_out(colour)
-            shade &= self._shaded_ground(picture, ground, colour)
-        mask = self._without_shade(front, shade, np.asarray(ratio, np.uint8), ground)
+        now, before = (cv2.convertScaleAbs(levels, beta=_FLOOR) for levels in (picture, ground))
+        ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
+        shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
+        if colour is not None and self._colour is not None:
+            front |= self._stands_out(colour, self._colour)
+            shade &= self._shaded_ground(picture, ground, colour, self._colour)
         self._still += np.float32(seconds)
         self._still[motion.share > 0] = 0
-        parts = _Parts.of(mask)
+        parts = _Parts.of(self._without_shade(front, shade, ratio, ground))
         kept, gone = self._sort(parts, picture, ground, motion)
         self._pushed += 1
         self._due += seconds
@@ -123,32 +130,34 @@ class Foreground:
         return parts.regions(kept, motion)
 
     def _limits(self) -> Luma:
-        return np.clip(_UNUSUAL * self._usual, LEVELS, _MOST_LEVELS).astype(np.uint8)
+        """Levels beyond which each pixel is in front."""
+        limits: Luma = np.clip(_UNUSUAL * self._usual, LEVELS, _MOST_LEVELS).astype(np.uint8)
+        return limits
 
-    def _stands_out(self, colour: Luma) -> Luma:
-        """Where colour departs from the background, 0 or 255."""
-        assert self._colour is not None
-        away = np.abs(colour - self._colour)
+    @staticmethod
+    def _stands_out(colour: Luma, usual: Array) -> Luma:
+        """Where colour departs from that of the background, 0 or 255."""
+        away = np.abs(colour - usual)
         return _doubled(away[0] + away[1] > _COLOUR_LEVELS)
 
-    def _shaded_ground(self, picture: Luma, ground: Luma, colour: Luma) -> Luma:
+    @staticmethod
+    def _shaded_ground(picture: Luma, ground: Luma, colour: Luma, usual: Array) -> Luma:
         """Where the colour is that of the ground in shadow, 0 or 255."""
-        assert self._colour is not None
         size = colour.shape[:0:-1]
-        now, before = (cv2.resize(one, size, interpolation=cv2.INTER_AREA).astype(np.float32) for one in (picture, ground))
+        small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (picture, ground)]
+        now, before = (one.astype(np.float32) for one in small)
         ratio = (now + _FLOOR) / (before + _FLOOR)
-        away = np.abs(colour - np.float32(128) - ratio * (self._colour - np.float32(128)))
+        away = np.abs(colour - np.float32(128) - ratio * (usual - np.float32(128)))
         return _doubled(cv2.blur(away[0] + away[1], (3, 3)) < _SHADE_COLOUR)
 
     def _without_shade(self, front: Luma, maybe: Luma, ratio: Luma, ground: Luma) -> Luma:
         """What is in front but no shadow, gaps closed: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
         differs = cv2.morphologyEx(ratio, cv2.MORPH_GRADIENT, _RIM)
-        core = cv2.compare(differs, cv2.LUT(ground, self._shade_range), cv2.CMP_LT)
-        core &= maybe
-        core &= front
-        grown = cv2.dilate(core, np.ones((_PENUMBRA, _PENUMBRA), np.uint8))
-        grown &= maybe
-        return np.asarray(cv2.morphologyEx(cv2.subtract(front, grown), cv2.MORPH_CLOSE, np.ones((_CLOSE, _CLOSE), np.uint8)))
+        core = np.asarray(cv2.compare(differs, cv2.LUT(ground, self._shade_range), cv2.CMP_LT), np.uint8)
+        core &= maybe & front
+        grown = np.asarray(cv2.dilate(core, np.ones((_PENUMBRA, _PENUMBRA), np.uint8)), np.uint8) & maybe
+        left = cv2.subtract(front, grown)
+        return np.asarray(cv2.morphologyEx(left, cv2.MORPH_CLOSE, np.ones((_CLOSE, _CLOSE), np.uint8)), np.uint8)
 
     def _sort(self, parts: "_Parts", picture: Luma, ground: Luma, motion: Motion) -> tuple[list[int], list[int]]:
         """The parts that are objects, and those that become background."""
@@ -215,7 +224,8 @@ class _Parts:
         """(count,) means of (height / 2, width / 2) values over each part."""
         label, y, x = self.places
         count = len(self.stats)
-        return np.asarray(np.bincount(label, values[y, x], count) / np.maximum(np.bincount(label, minlength=count), 1), np.float32)
+        sums, sizes = np.bincount(label, values[y, x], count), np.bincount(label, minlength=count)
+        return (sums / np.maximum(sizes, 1)).astype(np.float32)
 
     def among(self, chosen: list[int]) -> Luma:
         """(height, width) 1 in the chosen parts, 0 elsewhere."""

@@ -111,6 +111,7 @@ class FeaturesParams(_Section):
     height: Annotated[int, Field(ge=80, le=2160), AfterValidator(_in_cells)]
     warmup_seconds: Positive
     background_seconds: Positive
+    stopped_seconds: Positive
     ragged: Literal["refuse", "pad", "cut"]
     time_limit_seconds: Positive
 
