@@ -21,8 +21,9 @@ _UNUSUAL = 5.0  # or so many times what it usually departs by, where that is mor
 _MOST_LEVELS = 80.0
 _SETTLE = 1.0  # levels a second by which the usual departure follows
 _COLOUR_LEVELS = 16.0  # of both chroma planes together, beyond which a pixel is in front
+_NEUTRAL = np.float32(128)  # chroma of grey
 _GREY = 4  # levels between the highest and the lowest chroma of a film without colour
-_UPKEEP = 4  # the background is brought up to date every so many pictures
+_UPKEEP = 8  # the background is brought up to date every so many pictures
 _ONE = 128  # what a ratio of 1 is in a byte
 _SHADE = (0.35, 0.97)  # how much of the light a shadow leaves
 _SHADE_RANGE = 0.18  # by how much that may differ between neighbours
@@ -33,7 +34,7 @@ _PENUMBRA = 7  # pixels of the square that a shadow grows by over what might be 
 _CLOSE = 5  # pixels of the square that closes gaps
 MIN_AREA = 0.0004  # of the picture
 _LEAST_PIECE = 0.2  # of that area, a part that may be a piece of another
-_NEAR = 4  # pixels around a part within which pieces of it lie
+_NEAR = 2  # half-size pixels around a part within which pieces of it lie
 _HELD = 0.5  # share of a piece's box that has to lie there
 _MOVES = 0.08  # share of an object that moves, if it does
 _GHOST_SECONDS = 0.5  # after which a part without an outline is background
@@ -90,7 +91,7 @@ class Foreground:
         self._usual: Array = cv2.blur(departure.astype(np.float32), (3, 3))
         self._colour: Array | None = None
         if colours is not None and np.ptp(colours) > _GREY:  # of a grey film, chroma tells nothing and costs time
-            self._colour = np.median(colours, axis=0).astype(np.float32)
+            self._colour = np.median(colours, axis=0).astype(np.float32) - _NEUTRAL
         self._background_seconds, self._stopped_seconds = background_seconds, stopped_seconds
         height, width = self._background.shape
         self._still: Array = np.full((height // 2, width // 2), np.inf, np.float32)  # seconds since something moved
@@ -109,23 +110,23 @@ class Foreground:
             exposure: levels by which the whole picture is brighter than the background.
             motion: into the picture.
         """
-        brighter: Array = self._background + np.float32(exposure)
-        ground = np.asarray(cv2.convertScaleAbs(np.maximum(brighter, 0)), np.uint8)
+        ground = cv2.add(self._background, exposure, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # as documented
         departure = np.asarray(cv2.absdiff(picture, ground), np.uint8)
         front = np.asarray(cv2.compare(departure, self._limit, cv2.CMP_GT), np.uint8)
         now, before = (cv2.convertScaleAbs(levels, beta=_FLOOR) for levels in (picture, ground))
         ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
         shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
         if colour is not None and self._colour is not None:
-            front |= self._stands_out(colour, self._colour)
-            shade &= self._shaded_ground(picture, ground, colour, self._colour)
+            stands_out, is_ground = self._told_by_colour(colour, self._colour, ratio)
+            front |= stands_out
+            shade &= is_ground
         self._still += np.float32(seconds)
         self._still[motion.share > 0] = 0
         parts = _Parts.of(self._without_shade(front, shade, ratio, ground))
         kept, gone = self._sort(parts, picture, ground, motion)
         self._pushed += 1
         self._due += seconds
-        if self._pushed % _UPKEEP == 0 or gone:
+        if self._pushed % _UPKEEP == 0:
             self._follow(picture, colour, departure, parts.among(kept), parts.among(gone))
         return parts.regions(kept, motion)
 
@@ -135,20 +136,17 @@ class Foreground:
         return limits
 
     @staticmethod
-    def _stands_out(colour: Luma, usual: Array) -> Luma:
-        """Where colour departs from that of the background, 0 or 255."""
-        away = np.abs(colour - usual)
-        return _doubled(away[0] + away[1] > _COLOUR_LEVELS)
-
-    @staticmethod
-    def _shaded_ground(picture: Luma, ground: Luma, colour: Luma, usual: Array) -> Luma:
-        """Where the colour is that of the ground in shadow, 0 or 255."""
+    def _told_by_colour(colour: Luma, usual: Array, ratio: Luma) -> tuple[Luma, Luma]:
+        """Where colour is not that of the background, and where it is that of the ground in shadow; 0 or 255."""
         size = colour.shape[:0:-1]
-        small = [cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in (picture, ground)]
-        now, before = (one.astype(np.float32) for one in small)
-        ratio = (now + _FLOOR) / (before + _FLOOR)
-        away = np.abs(colour - np.float32(128) - ratio * (usual - np.float32(128)))
-        return _doubled(cv2.blur(away[0] + away[1], (3, 3)) < _SHADE_COLOUR)
+        light = cv2.resize(ratio, size, interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / _ONE)
+        out = np.zeros(light.shape, np.float32)
+        off = np.zeros(light.shape, np.float32)
+        for plane, ground in zip(colour, usual, strict=True):
+            now = plane.astype(np.float32) - _NEUTRAL
+            out += cv2.absdiff(now, ground)
+            off += cv2.absdiff(now, cv2.multiply(ground, light))
+        return _doubled(out > _COLOUR_LEVELS), _doubled(cv2.blur(off, (3, 3)) < _SHADE_COLOUR)
 
     def _without_shade(self, front: Luma, maybe: Luma, ratio: Luma, ground: Luma) -> Luma:
         """What is in front but no shadow, gaps closed: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
@@ -183,25 +181,31 @@ class Foreground:
         np.maximum(self._usual, 0.5, out=self._usual)
         self._limit = self._limits()
         if colour is not None and self._colour is not None:
-            for now, before in zip(colour, self._colour, strict=True):
-                cv2.accumulateWeighted(now, before, rate, np.ascontiguousarray(1 - kept[::2, ::2]))
-                cv2.copyTo(now.astype(np.float32), np.ascontiguousarray(gone[::2, ::2]), before)
+            free, holes = (np.ascontiguousarray(mask[::2, ::2]) for mask in (1 - kept, gone))
+            for plane, before in zip(colour, self._colour, strict=True):
+                now = plane.astype(np.float32) - _NEUTRAL
+                cv2.accumulateWeighted(now, before, rate, free)
+                cv2.copyTo(now, holes, before)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Connected parts of a mask, pieces of one thing together.
+    """Connected parts of a mask, pieces of one thing together. They are found in half the size, and boxed in the whole.
 
     Attributes:
-        labels: (height, width) int32, 0 where there is none.
-        stats: (count, 5) of OpenCV, those of pieces in that of the part that they belong to.
+        mask: (height, width) 0 or 255.
+        labels: (height / 2, width / 2) int32, 0 where there is none.
+        boxes: (count, 4) x0, y0, x1, y1 in half-size pixels, of pieces that of the part that they belong to.
+        areas: (count,) pixels, likewise.
         owner: (count,) the part that each belongs to, mostly itself.
         large: numbers of the parts that are large enough to be objects.
-        places: label, y and x of every second pixel of every second row that is in one.
+        places: label, y and x of every half-size pixel that is in one.
     """
 
+    mask: Luma
     labels: npt.NDArray[np.int32]
-    stats: npt.NDArray[np.int32]
+    boxes: Ints
+    areas: Array
     owner: Ints
     large: Ints
     places: tuple[Ints, Ints, Ints]
@@ -209,67 +213,82 @@ class _Parts:
     @classmethod
     def of(cls, mask: Luma) -> "_Parts":
         """The parts of a mask of 0 and 255."""
+        height, width = mask.shape
+        share = cv2.resize(mask, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        shown = cv2.threshold(share, 0, 255, cv2.THRESH_BINARY)[1]
         # The fastest of OpenCV's algorithms by far, where statistics are wanted.
-        found = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_BBDT)
-        labels, stats = np.asarray(found[1], np.int32), np.asarray(found[2], np.int32).copy()
+        _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(shown, 8, cv2.CV_32S, cv2.CCL_BBDT)
+        y, x = np.nonzero(labels)
+        label = np.asarray(labels)[y, x]
+        areas = np.bincount(label, share[y, x], len(stats)) * (4 / 255)
+        boxes = np.asarray(stats[:, :4], np.int64).copy()
+        boxes[:, 2:] += boxes[:, :2]
         least = MIN_AREA * mask.size
-        owner = _owners(stats, _LEAST_PIECE * least)
-        alone = owner == np.arange(len(stats))
-        large = np.flatnonzero((stats[:, cv2.CC_STAT_AREA] >= least) & alone)
-        small = labels[::2, ::2]
-        y, x = np.nonzero(small)
-        return cls(labels, stats, owner, large[large > 0], (owner[small[y, x]], y, x))
+        owner = _owners(boxes, np.flatnonzero(areas >= _LEAST_PIECE * least))
+        whole = np.bincount(owner, areas, len(stats))
+        large = np.flatnonzero((whole >= least) & (owner == np.arange(len(owner))) & (areas > 0))
+        places = owner[label], y, x
+        return cls(mask, np.asarray(labels, np.int32), boxes, whole.astype(np.float32), owner, large, places)
 
     def mean(self, values: npt.NDArray[np.generic]) -> Array:
         """(count,) means of (height / 2, width / 2) values over each part."""
         label, y, x = self.places
-        count = len(self.stats)
+        count = len(self.boxes)
         sums, sizes = np.bincount(label, values[y, x], count), np.bincount(label, minlength=count)
         return (sums / np.maximum(sizes, 1)).astype(np.float32)
 
     def among(self, chosen: list[int]) -> Luma:
         """(height, width) 1 in the chosen parts, 0 elsewhere."""
-        table = np.zeros(len(self.stats), np.uint8)
+        table = np.zeros(len(self.boxes), np.uint8)
         table[chosen] = 1
-        return table[self.owner][self.labels]
+        height, width = self.mask.shape
+        small = table[self.owner][self.labels]
+        return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
     def cut(self, part: int, picture: Luma, ground: Luma) -> tuple[Luma, Luma, Luma]:
         """The mask, the picture and the background around a part."""
-        left, top, across, down, _ = self.stats[part].tolist()
-        around = np.s_[max(0, top - 2) : top + down + 2, max(0, left - 2) : left + across + 2]
-        return (self.owner[self.labels[around]] == part).astype(np.uint8), picture[around], ground[around]
+        x0, y0, x1, y1 = self.boxes[part].tolist()
+        small = np.s_[max(0, y0 - 1) : y1 + 1, max(0, x0 - 1) : x1 + 1]
+        own = (self.owner[self.labels[small]] == part).repeat(2, 0).repeat(2, 1).astype(np.uint8)
+        top, left = 2 * small[0].start, 2 * small[1].start
+        around = np.s_[top : top + own.shape[0], left : left + own.shape[1]]
+        return own & (self.mask[around] > 0), picture[around], ground[around]
 
     def regions(self, chosen: list[int], motion: Motion) -> Regions:
         """The chosen parts as regions."""
-        height, width = self.labels.shape
+        height, width = self.mask.shape
         part = np.array(chosen, np.int64)
-        x0, y0, across, down, area = (self.stats[part, k].astype(np.float32) for k in range(5))
-        boxes = np.stack([x0 / width, y0 / height, (x0 + across) / width, (y0 + down) / height], axis=1)
+        boxes = np.empty((len(part), 4), np.float32)
+        for row, (x0, y0, x1, y1) in enumerate((2 * self.boxes[part]).tolist()):
+            left, top, across, down = cv2.boundingRect(self.mask[y0:y1, x0:x1])
+            boxes[row] = x0 + left, y0 + top, x0 + left + across, y0 + top + down
         share = np.maximum(self.mean(motion.share)[part], 1e-6)
         velocities = np.stack([self.mean(along)[part] / share for along in (motion.x, motion.y)], axis=1)
-        return Regions(boxes, area / np.float32(height * width), velocities.astype(np.float32))
+        size = np.array([width, height] * 2, np.float32)
+        return Regions(boxes / size, self.areas[part] / np.float32(height * width), velocities.astype(np.float32))
 
 
-def _owners(stats: npt.NDArray[np.int32], least: float) -> Ints:
-    """Of each part the larger one whose surroundings hold it, or itself; its `stats` grow by those of its pieces."""
-    owner = np.arange(len(stats))
-    parts = np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= least) + 1
-    if len(parts) < 2:
-        return owner
-    size = stats[parts, cv2.CC_STAT_WIDTH] * stats[parts, cv2.CC_STAT_HEIGHT]
-    parts = parts[np.argsort(-size, kind="stable")]
-    low = stats[parts, :2]
-    high = low + stats[parts, 2:4]
+def _owners(boxes: Ints, parts: Ints) -> Ints:
+    """Of each of all boxes the larger one whose surroundings hold it, or itself; owners grow around their pieces.
+
+    Args:
+        boxes: (count, 4), the first that of all the rest; those of owners are changed.
+        parts: numbers of those that may be pieces or have them.
+    """
+    owner = np.arange(len(boxes))
+    parts = parts[parts > 0]
+    sizes = (boxes[parts, 2:] - boxes[parts, :2]).prod(1)
+    order = np.argsort(-sizes, kind="stable")
+    parts, sizes = parts[order], sizes[order]
+    low, high = boxes[parts, :2], boxes[parts, 2:]
     sides = np.minimum(high[:, None], high[None] + _NEAR) - np.maximum(low[:, None], low[None] - _NEAR)
-    shared = np.maximum(sides, 0).prod(2)
-    holds = np.tril(shared > _HELD * (high - low).prod(1)[:, None], -1)  # [piece, larger part]
+    shared = np.maximum(sides[..., 0], 0) * np.maximum(sides[..., 1], 0)
+    holds = np.tril(shared > _HELD * sizes[:, None], -1)  # [piece, larger part]
     for piece in np.flatnonzero(holds.any(1)).tolist():
-        main = int(owner[parts[int(holds[piece].argmax())]])
-        part = int(parts[piece])
-        owner[owner == part] = main
-        corner = np.minimum(stats[main, :2], stats[part, :2])
-        end = np.maximum(stats[main, :2] + stats[main, 2:4], stats[part, :2] + stats[part, 2:4])
-        stats[main] = *corner, *(end - corner), stats[main, 4] + stats[part, 4]
+        owner[parts[piece]] = owner[parts[holds[piece].argmax()]]
+    pieces = np.flatnonzero(owner != np.arange(len(owner)))
+    np.minimum.at(boxes[:, :2], owner[pieces], boxes[pieces, :2])
+    np.maximum.at(boxes[:, 2:], owner[pieces], boxes[pieces, 2:])
     return owner
 
 
