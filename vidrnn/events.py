@@ -32,7 +32,7 @@ def causal_average(scores: Sequence[float] | Floats, times: Seconds, time_consta
 
 
 def starting_level(values: Floats, times: Seconds, time_constant: float) -> Floats:
-    """Where an average of (T, ...) values at (T,) seconds may start: what one over the first of them ends at, backwards.
+    """Where an average of (T, ...) values at (T,) seconds may start: where one over the first, backwards, ends.
 
     The first value alone, with all that trembles in it, would pass for unusual. Looks `START_SECONDS` ahead.
     """
