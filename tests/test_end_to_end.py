@@ -3,7 +3,9 @@
 Each scenario works on a copy of one small project that has been through `dvc repro` once.
 """
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -365,6 +367,75 @@ def test_an_event_marked_as_normal_does_not_come_back(copy: Path) -> None:
 
     subprocess.run([*command[:4], "0123456789abcdef", "unusual"], cwd=copy, check=False)
     assert len((copy / "data/feedback.csv").read_text().splitlines()) == 2
+
+
+def test_an_experiment_is_a_row_to_compare(copy: Path) -> None:
+    """Also with what reads such rows: `dvc exp show`, `dvc metrics diff`, `dvc plots show` and our own `results`."""
+
+    def dvc(*arguments: str) -> str:
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        command = [sys.executable, "-m", "dvc", *arguments]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    dvc("exp", "run", "-q", "-n", "longer", "-S", "model.cell=lstm")
+    rows = {row["rev"] or row["Experiment"]: row for row in csv.DictReader(io.StringIO(dvc("exp", "show", "--csv")))}
+    found = next(row for row in rows.values() if row["Experiment"] == "longer")
+    base = next(row for row in rows.values() if row["Experiment"] == "" and row["rev"] != "workspace")
+    assert (base["model.cell"], found["model.cell"]) == ("gru", "lstm")
+    measure = "auroc_micro_ema.value"
+    assert float(base[measure]) and float(found[measure]) and base[measure] != found[measure]
+
+    table = results.metrics_table(["HEAD", "longer"], repo=copy)
+    assert table["params.model.cell"].tolist() == ["gru", "lstm"]
+    assert table["metrics.evaluate.auroc_micro_ema"].astype(float).tolist() == [
+        float(base[measure]),
+        float(found[measure]),
+    ]
+    diff = json.loads(dvc("metrics", "diff", "HEAD", "--json"))["diff"]
+    assert set(diff) == {"data/metrics/evaluate.json", "data/metrics/train.json"}  # not a row a camera
+    drawn = json.loads(dvc("plots", "show", "--json"))["data"]
+    assert {"loss", "roc", "precision_recall", "scores", "calibration"} <= set(drawn)
+    event = results.load("events", rev="HEAD", repo=copy).iloc[0]
+    found = results.lineage(event["event_id"], rev="HEAD", repo=copy)
+    assert found["commit"] == git(copy, "rev-parse", "HEAD") and found["params"]["model.cell"] == "gru"
+    assert found["sha256"] == hashlib.sha256((copy / found["file"]).read_bytes()).hexdigest()
+
+
+def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(done: Path, tmp_path: Path) -> None:
+    def vidrnn(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "vidrnn.cli", "analyze", *arguments]
+        return subprocess.run(command, cwd=done, env=environment, capture_output=True, text=True)
+
+    source, out = done / "data/videos" / TEST, tmp_path / "out"
+    shown = vidrnn(str(source), "--camera", "gate", "--out", str(out), "--annotate")
+    assert shown.returncode == 0 and shown.stderr == "", shown.stderr
+    for name in ("frames", "events", "detections", "tracks", "segments"):
+        (path,) = (out / name).rglob("*.parquet")
+        alone = pd.read_parquet(path, dtype_backend="pyarrow").drop(columns="video_id")
+        expected = results.load(name, video=TEST, repo=done).drop(columns="video_id")
+        pd.testing.assert_frame_equal(alone, expected, obj=name)
+    events = results.load("events", video=TEST, repo=done)
+    assert len(events) and shown.stdout.splitlines()[-1].startswith(f"{len(events)} events; ")
+    lines = [line for line in shown.stdout.splitlines()[:-1] if "score" in line]
+    assert len(lines) == len(events)
+    unusual = events[events["kind"] == "unusual"]
+    for line, onset, reason in zip(lines, unusual["onset_seconds"], unusual["reason"], strict=False):
+        assert line.lstrip().startswith(f"{onset:.1f} – ") and line.endswith(reason)  # while it was decoded
+    assert (out / "annotated.mp4").stat().st_size > 10_000
+    assert {path.stem for path in (out / "media").rglob("*.jpg")} >= set(events["event_id"])
+
+    rows = json.loads(vidrnn(str(source), "--camera", "gate", "--out", str(out), "--json").stdout)
+    assert [row["event_id"] for row in rows] == events["event_id"].tolist()
+    for arguments, words in (
+        (["nowhere.mp4"], "nowhere.mp4: no such file"),
+        ([str(source), "--camera", "gat"], "did you mean 'gate'?"),
+        (["params.yaml", "--camera", "gate"], "expected a video"),
+    ):
+        told = vidrnn(*arguments, "--out", str(tmp_path / "none"))
+        assert told.returncode == 2 and words in told.stderr and "Traceback" not in told.stderr, told.stderr
 
 
 def test_without_labels(copy: Path) -> None:

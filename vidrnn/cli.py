@@ -319,6 +319,51 @@ def mark(
 
 
 @commands.command()
+def analyze(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video, a folder of pictures, or features.")],
+    camera: Annotated[
+        str | None, typer.Option(metavar="CAMERA", help="Whose model to ask; else that of the file's folder.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; else FILE.vidrnn, here.")] = None,
+    annotated: Annotated[
+        bool, typer.Option("--annotate", help="Write a copy with boxes, trails, scores and events, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for the unusual in any file with the current model: print events as they are found, write the tables.
+
+    Example: vidrnn analyze north-gate.mp4 --camera north-gate --annotate
+    """
+    from vidrnn.params import load_params
+    from vidrnn.revisions import find_root
+
+    if not file.exists():
+        raise UserError(f"{file}: no such file; expected a video, a folder of pictures or a sequence of features")
+    root, target = find_root("."), out or Path(f"{file.name}.vidrnn")
+    params, models = load_params(root / "params.yaml"), root / "data/model"
+    import pandas as pd
+
+    from vidrnn import analyze as one
+
+    def tell(event: dict[str, Any]) -> None:
+        if not as_json:
+            seconds = f"{event['onset_seconds']:8.1f} – {event['offset_seconds']:.1f} s"
+            print(f"{seconds}  score {event['peak_score']:.2f}  {event['reason']}", flush=True)
+
+    with _output():
+        events = one.analyze(file, one.choose_camera(models, file, camera), models, params, target, tell)
+        for event in events.to_pylist():
+            if event["kind"] != "unusual":  # known in the end alone
+                tell(event)
+    if annotated:
+        one.annotate(file, target, target / "annotated.mp4")
+    if as_json:
+        _print_rows(events.to_pandas(types_mapper=pd.ArrowDtype), None, as_json)
+    elif not _quiet:
+        print(f"{events.num_rows} events; tables and pictures are in {target}")
+
+
+@commands.command()
 def rollback(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A published one, as in model/v3.")],
 ) -> None:

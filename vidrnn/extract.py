@@ -50,6 +50,8 @@ Item = TypeVar("Item")
 Writer = Callable[[pa.Table], None]
 _Writers = tuple[Writer, Writer, Writer, Writer]
 Reader = VideoReader | PictureReader
+# Takes the rows of features as they come, the pts of the first frame, and what a tick is.
+Listener = Callable[[list[FeatureRow], int, TimeBase], None]
 PARTS = ("cells", "regions", "shots", "views")
 _FLUSH_ROWS = 64
 _GONE = (
@@ -67,6 +69,7 @@ class _Job:
     outs: dict[str, Path]
     params: FeaturesParams
     digest: str
+    hear: Listener | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,31 @@ def _extract(job: _Job) -> None:
     """Decode one video and write its four files, the cells last: they are what says that the video is done."""
     cv2.setNumThreads(1)  # one process a core already
     limit_memory()
+    _make(job)
+
+
+def extract_video(
+    source: Path, facts: dict[str, Any], params: FeaturesParams, root: Path, hear: Listener
+) -> dict[str, Any]:
+    """Decode one video in this process and write its files below `root`.
+
+    Args:
+        source: the file.
+        facts: its row of the table `index`.
+        params: as of `extract_features`.
+        root: likewise.
+        hear: is given rows while decoding goes on. A damaged file is decoded twice, and then they begin anew.
+
+    Returns:
+        Its row of the table `decoded`.
+    """
+    outs = {part: video_path(root / part, facts["camera_id"], facts["video_id"]) for part in PARTS}
+    job = _Job(source, facts, outs, params, "", hear)
+    _make(job)
+    return _decoded_row(job)
+
+
+def _make(job: _Job) -> None:
     try:
         if not job.source.exists():
             raise DecodeError(_GONE)
@@ -231,6 +259,8 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
             write_cells(_cells_table(rows, start, base, grid))
             write_regions(_regions_table(rows, size))
             write_views(_views_table(rows))
+            if job.hear:
+                job.hear(list(rows), start, base)
             rows.clear()
         if shots:
             write_shots(_shots_table(shots))

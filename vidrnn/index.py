@@ -112,6 +112,25 @@ def index_videos(
     return pa.Table.from_pylist(rows, schema=SCHEMAS["index"])
 
 
+def index_video(path: Path, camera_id: str, params: IndexParams, time_zone: str) -> dict[str, Any]:
+    """The row of a file alone, as `camera_id`/its name, read in this process.
+
+    Raises:
+        FootageError: it is no video that can be read.
+    """
+    video_id = f"{camera_id}/{path.name}"
+    try:
+        sha256, facts = _entry(path, {})["sha256"], _facts_of(path)
+    except DecodeError as error:
+        raise FootageError(f"{path}: {error}") from None
+    if isinstance(facts, str):
+        raise FootageError(f"{path}: {facts}; expected a video that FFmpeg opens, or a folder of numbered pictures")
+    row: dict[str, Any] = dict.fromkeys(SCHEMAS["index"].names)
+    row |= {"camera_id": camera_id, "video_id": video_id, "sha256": sha256, "recorded_at_source": "none"}
+    row |= {"status": "ok", "message": facts["remark"]} | _columns(facts, video_id, params, time_zone)
+    return row | {"trains": False, "scored": True}
+
+
 def _files(folder: Path) -> list[Path]:
     """Everything below a folder that is not hidden and not a folder, but folders of pictures instead of these.
 
@@ -188,8 +207,13 @@ def _state(path: Path) -> list[Any]:
 
 
 def _facts(path: Path) -> dict[str, Any] | str:
-    """What a file says of itself, as JSON; a text says why it is no video. Work for another process."""
+    """`_facts_of`; work for another process."""
     limit_memory()
+    return _facts_of(path)
+
+
+def _facts_of(path: Path) -> dict[str, Any] | str:
+    """What a file says of itself, as JSON; a text says why it is no video."""
     try:
         if codec := codec_of(path):
             num_frames = open_sequence(path).num_frames

@@ -141,7 +141,7 @@ def score_video(
             cells[at] = score
             if grid:
                 boxes[at] = grid.box(top, moving[at])
-            reasons.append(_reason(model, stretch, t, row, column))
+            reasons.append(reason_of(model, stretch, t, row, column))
     schema = scores_schema(layout.rows, layout.columns)
     table = pa.table(
         {
@@ -160,7 +160,7 @@ def score_video(
     write_table(out, table, schema, {"digest": made_from, "model_version": model.version})
 
 
-def _reason(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:
+def reason_of(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:
     """Which channel left its range in the top cell: expected within two scales, and seen."""
     assert model.calibration is not None
     leading = model.calibration.questions.leading(stretch.maps[t, :, row, column], row, column)

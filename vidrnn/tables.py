@@ -94,13 +94,8 @@ def make_tables(
         if not path.is_file():
             continue
         made_from = digest([read_metadata(path)["digest"], json.loads(json.dumps(row, default=str)), common])
-        outs = {part: video_path(out / part, camera_id, video_id) for part in PARTS}
-        regions, shots, views = (
-            video_path(features / part, camera_id, video_id) for part in ("regions", "shots", "views")
-        )
-        pictures = video_path(media, camera_id, video_id).parent
-        card = cards[camera_id]
-        jobs.append(_Job(videos / video_id, row, regions, shots, views, path, outs, pictures, card, alarms, made_from))
+        roots = features, scores, out, media
+        jobs.append(_job(videos / video_id, row, *roots, cards[camera_id], alarms, made_from))
     stale = [job for job in jobs if not _has_tables(job)]
     undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
     for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
@@ -109,6 +104,51 @@ def make_tables(
     removed += remove_orphans(media, {path for job in jobs for path in _picture_paths(job)})
     media.mkdir(parents=True, exist_ok=True)
     print(f"tables: {len(stale)} videos made, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
+
+
+def make_video_tables(
+    source: Path,
+    facts: dict[str, Any],
+    decoded: dict[str, Any],
+    features: Path,
+    scores: Path,
+    card: dict[str, Any],
+    alarms: AlarmsParams,
+    out: Path,
+    media: Path,
+) -> None:
+    """`make_tables` of one video, in this process.
+
+    Args:
+        source: the file.
+        facts, decoded: its rows of the tables of these names.
+        features, scores, alarms, out, media: as of `make_tables`.
+        card: of the model that scored it.
+    """
+    row = _video_row(facts, decoded, "")
+    write_table(out / "videos.parquet", pa.Table.from_pylist([row], schema=SCHEMAS["videos"]), SCHEMAS["videos"])
+    job = _job(source, row, features, scores, out, media, card, alarms, "")
+    _write_tables(job)
+    _make(job)
+
+
+def _job(
+    source: Path,
+    row: dict[str, Any],
+    features: Path,
+    scores: Path,
+    out: Path,
+    media: Path,
+    card: dict[str, Any],
+    alarms: AlarmsParams,
+    made_from: str,
+) -> _Job:
+    """Where the files of one video lie below the roots of the stages."""
+    key = row["camera_id"], row["video_id"]
+    outs = {part: video_path(out / part, *key) for part in PARTS}
+    regions, shots, views = (video_path(features / part, *key) for part in ("regions", "shots", "views"))
+    path, pictures = video_path(scores, *key), video_path(media, *key).parent
+    return _Job(source, row, regions, shots, views, path, outs, pictures, card, alarms, made_from)
 
 
 def _has_tables(job: _Job) -> bool:
