@@ -384,12 +384,12 @@ def test_an_experiment_is_a_row_to_compare(copy: Path) -> None:
     found = next(row for row in rows.values() if row["Experiment"] == "longer")
     base = next(row for row in rows.values() if row["Experiment"] == "" and row["rev"] != "workspace")
     assert (base["model.cell"], found["model.cell"]) == ("gru", "lstm")
-    measure = "auroc_micro_ema.value"
+    measure = "heldout_nll"
     assert float(base[measure]) and float(found[measure]) and base[measure] != found[measure]
 
     table = results.metrics_table(["HEAD", "longer"], repo=copy)
     assert table["params.model.cell"].tolist() == ["gru", "lstm"]
-    assert table["metrics.evaluate.auroc_micro_ema"].astype(float).tolist() == [
+    assert table["metrics.evaluate.heldout_nll"].astype(float).tolist() == [
         float(base[measure]),
         float(found[measure]),
     ]

@@ -168,7 +168,7 @@ def versions(
 @commands.command()
 def diff(
     rev_a: Annotated[str, typer.Argument(metavar="REV_A", help="The earlier revision.")],
-    rev_b: Annotated[str | None, typer.Argument(metavar="[REV_B]", help="The later one; else the workspace.")] = None,
+    rev_b: Annotated[str | None, typer.Argument(metavar="REV_B", help="The later one; else the workspace.")] = None,
     name: Annotated[
         str, typer.Option("--table", metavar="NAME", help=f"{TABLES}.", autocompletion=_table_names)
     ] = "events",
