@@ -1,0 +1,35 @@
+"""What the documentation says is what the code does."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+from conftest import make_repository
+
+from docs.generate import REFERENCE, reference
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    assert REFERENCE.read_text(encoding="utf-8") == reference(), "run `python -m docs.generate`"
+
+
+def test_the_examples_of_queries_give_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_repository(tmp_path / "repo")
+    monkeypatch.chdir(tmp_path / "repo")
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    outcome = doctest.testfile(str(ROOT / "docs/query.md"), module_relative=False, optionflags=flags, encoding="utf-8")
+    assert outcome.failed == 0 and outcome.attempted > 10
+
+
+def test_links_and_pictures_of_the_pages_exist() -> None:
+    checked = 0
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                checked += 1
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+    assert checked > 10
