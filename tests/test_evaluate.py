@@ -351,6 +351,7 @@ def test_labels_of_what_is_not_measured_are_ignored_and_counted(workspace):
     workspace.video("gate/part.mp4", [0.2, 0.2], status="partial")
     workspace.video("yard/no model.mp4", [0.2])
     video_path(workspace.tables / "frames", "yard", "yard/no model.mp4").unlink()
+    workspace.write("detections", "gate", "gate/a.mp4", [])
     workspace.label("video,frame_index,x0,y0,x1,y1\ngate/bad.mp4,0,0,0,1,1\ngate/a.mp4,0,0,0,1,1\n", "objects")
     text = "gate/a.mp4,2,4\ngate/train.mp4,0,1\ngate/bad.mp4,5,9\ngate/part.mp4,3,9\ngate/part.mp4,4,9\n"
     summary = workspace.label(FRAMES + text + "yard/no model.mp4,0,1\n").evaluate().summary
@@ -441,6 +442,22 @@ def test_scores_must_be_there_where_true_regions_are(workspace):
     video_path(workspace.scores, "gate", "gate/a.mp4").unlink()
     with pytest.raises(SchemaError, match="not there; run `dvc repro`"):
         workspace.evaluate()
+
+
+def test_detections_against_true_objects(workspace):
+    """Every second frame is analysed; its detections hold for the next one, too."""
+    workspace.card("gate").video("gate/a.mp4", [0.1, 0.2, 0.3], width=160, height=120)
+    things = [(0, 0, 0.9), (2, 1, 0.8), (2, 40, 0.1), (4, 2, 0.5)]  # frame, left edge, objectness
+    box = {"y0": 0.0, "y1": 10.0, "pts": 0, "time_seconds": 0.0, "score": 0.0, "track_id": 0}
+    rows = [{**box, "frame_index": f, "x0": x, "x1": x + 10, "objectness": sure} for f, x, sure in things]
+    workspace.write("detections", "gate", "gate/a.mp4", rows)
+    true = "".join(f"gate/a.mp4,{frame},{left},0,{left + 10},10\n" for frame, left in [(1, 0), (2, 8), (3, 1), (3, 70)])
+    summary = workspace.label("video,frame_index,x0,y0,x1,y1\n" + true, "objects").evaluate().summary
+    # In the frames 1, 2 and 3 there are 1, 2 and 2 detections; the first of 1 and of 3 is right, 8 is too far from 1.
+    assert summary["object_f1"]["value"] == pytest.approx(2 * 2 / (5 + 4), abs=1e-6)
+    assert (summary["object_precision"], summary["object_recall"]) == (0.4, 0.5)
+    assert summary["num_objects_labelled"] == 4
+    assert summary["object_ap"] == pytest.approx(0.25 * 1 + 0.25 * 2 / 3, abs=1e-6)
 
 
 def test_objects_alone_are_labels_but_no_measure_of_frames(workspace):

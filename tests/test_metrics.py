@@ -358,3 +358,17 @@ def test_minmax_scales_a_video_to_the_unit_interval():
     assert metrics.minmax_per_video(np.array([2.0, 6.0, 4.0])).tolist() == [0, 1, 0.5]
     assert metrics.minmax_per_video(np.array([3.0, 3.0])).tolist() == [0, 0]
     assert metrics.minmax_per_video(NOTHING).size == 0
+
+
+def test_each_true_box_is_hit_once_by_the_surest():
+    frames = np.array([3, 3, 3, 5])
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 0, 60, 10], [0, 0, 10, 10]], float)
+    hits = metrics.match_boxes(frames, boxes, np.array([0.2, 0.9, 0.5, 0.7]), np.array([3, 4]), boxes[[0, 3]], 0.5)
+    assert hits.tolist() == [False, True, False, False]
+    # Falling by score: hit, miss, miss, miss of two true boxes.
+    ranked = np.array([True, False, False, False])
+    assert metrics.average_precision_of_boxes(ranked, np.array([0.9, 0.7, 0.5, 0.2]), 2) == 0.5
+    # Miss, hit, hit: precision 1/2 and 2/3, made to fall from the end.
+    late = metrics.average_precision_of_boxes(np.array([False, True, True]), np.array([3.0, 2.0, 1.0]), 2)
+    assert late == pytest.approx(2 / 3)
+    assert np.isnan(metrics.average_precision_of_boxes(ranked, np.zeros(4), 0))

@@ -36,6 +36,7 @@ from vidrnn.metrics import (
     auroc,
     auroc_macro,
     average_precision,
+    average_precision_of_boxes,
     base_rate,
     bootstrap_interval,
     confusion,
@@ -44,6 +45,7 @@ from vidrnn.metrics import (
     find_regions,
     find_tracks,
     link_regions,
+    match_boxes,
     minmax_per_video,
     pointing,
     poisson_interval,
@@ -58,6 +60,7 @@ from vidrnn.schema import SCHEMAS
 from vidrnn.storage import check_version, read_metadata, read_table, replacing, video_path, write_json, write_table
 
 ALL_CAMERAS = "*"
+OBJECT_OVERLAP = 0.5  # from which a detection is a true object
 CURVE_POINTS = 400
 BINS, BIN_WIDTH = 100, 0.1  # of the histogram of scores, the last of which takes what lies beyond
 PROMISES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # false alarms an hour, that calibration is shown for
@@ -125,6 +128,21 @@ class _Located:
 
 
 @dataclass(frozen=True)
+class _Objects:
+    """One video against its true objects, from its first to its last labelled frame; P detections.
+
+    Attributes:
+        hits: (P,) whether each is a true one.
+        sure: (P,) objectness.
+        num_true: boxes.
+    """
+
+    hits: Bools
+    sure: Floats
+    num_true: int
+
+
+@dataclass(frozen=True)
 class _Video:
     """One measured video; without labels its frames are not held in memory."""
 
@@ -133,6 +151,7 @@ class _Video:
     histogram: Ints  # (2, BINS)
     labelled: _Labelled | None
     located: _Located | None
+    objects: "_Objects | None"
     labels_ignored: int  # that lie wholly behind the part that could be read, or in a picture where there is none
 
 
@@ -198,6 +217,8 @@ def evaluate(
             figures[camera] |= _label_figures([v.labelled for v in measured if v.labelled], params.evaluate)
         if labels.regions is not None:
             figures[camera] |= _place_figures([v.located for v in measured if v.located], params.evaluate)
+        if judged := [v.objects for v in measured if v.objects]:
+            figures[camera] |= _object_figures(judged, params.evaluate)
         if camera in cards:
             figures[camera]["threshold"] = _Figure(cards[camera].threshold, 0)
 
@@ -289,9 +310,15 @@ def _read_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels: L
         ignored = len(regions) - len(within)
         if facts["width"] is not None:
             located = _locate(features_dir, scores_dir, facts, frames["frame_index"], held, within)
+    objects = None
+    if labels.objects is not None and facts["width"] is not None:
+        true = labels.objects[labels.objects["video"] == facts["video_id"]]
+        if len(true):
+            objects = _judge_objects(tables_dir, facts, frames["frame_index"], held, true)
     score = frames["score"][held]
     if events is None:
-        return _Video(hours, num_frames, _histogram(score, np.zeros(num_frames, np.bool_)), None, located, ignored)
+        ordinary = _histogram(score, np.zeros(num_frames, np.bool_))
+        return _Video(hours, num_frames, ordinary, None, located, objects, ignored)
 
     in_seconds = "onset_seconds" in events.columns
     unit = ["onset_seconds", "offset_seconds"] if in_seconds else ["onset_frame", "offset_frame"]
@@ -311,7 +338,24 @@ def _read_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels: L
         events=event_precision_recall(raised, reachable),
     )
     ignored += len(marked) - len(reachable)
-    return _Video(hours, num_frames, _histogram(score, unusual), labelled, located, ignored)
+    return _Video(hours, num_frames, _histogram(score, unusual), labelled, located, objects, ignored)
+
+
+def _judge_objects(
+    tables_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: pd.DataFrame
+) -> _Objects:
+    """The detections of a video against its true objects; those of an analysed frame hold until the next."""
+    path = video_path(tables_dir / "detections", facts["camera_id"], facts["video_id"])
+    table = read_table(path, SCHEMAS["detections"], ["frame_index", *BOX, "objectness"])
+    row = np.searchsorted(frame_index, table["frame_index"].to_numpy())
+    boxes, sure = np.stack([table[name].to_numpy() for name in BOX], 1), table["objectness"].to_numpy()
+    true_frames = true["frame_index"].to_numpy()
+    first, last = int(true_frames.min()), min(int(true_frames.max()), len(held) - 1)
+    starts, stops = (np.searchsorted(row, held[first : last + 1], side=side) for side in ("left", "right"))
+    frames = np.repeat(np.arange(first, last + 1), stops - starts)
+    taken = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+    hits = match_boxes(frames, boxes[taken], sure[taken], true_frames, true[list(BOX)].to_numpy(), OBJECT_OVERLAP)
+    return _Objects(hits, sure[taken], len(true))
 
 
 def _locate(
@@ -545,6 +589,26 @@ def _place_figures(videos: Sequence[_Located], params: EvaluateParams) -> dict[s
         "pointing": figure(lambda drawn: Pointing(*(drawn @ hits).tolist()).accuracy),
         "rbdc": figure(ResampledDetection([video.regions for video in videos], false, num_frames).area),
         "tbdc": figure(ResampledDetection([video.tracks for video in videos], false, num_frames).area),
+    }
+
+
+def _object_figures(videos: Sequence[_Objects], params: EvaluateParams) -> dict[str, _Figure]:
+    """Every measure against objects.csv, at an overlap of OBJECT_OVERLAP."""
+    count = len(videos)
+    counts = np.array([(video.hits.sum(), len(video.hits), video.num_true) for video in videos], dtype=np.int64)
+
+    def f1(drawn: Ints) -> float:
+        hits, detected, true = (drawn @ counts).tolist()
+        return ratio(2 * hits, detected + true)
+
+    hits, detected, true = counts.sum(0).tolist()
+    ranked = _concatenate([video.hits for video in videos]), _concatenate([video.sure for video in videos])
+    return {
+        "object_f1": _resampled(f1(np.ones(count, dtype=np.int64)), f1, count, params),
+        "object_precision": _Figure(ratio(hits, detected), count),
+        "object_recall": _Figure(ratio(hits, true), count),
+        "object_ap": _Figure(average_precision_of_boxes(*ranked, true), count),
+        "num_objects_labelled": _Figure(true, count),
     }
 
 

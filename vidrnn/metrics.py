@@ -238,6 +238,50 @@ def overlap(boxes: Floats, others: Floats) -> Floats:
     return shares
 
 
+def match_boxes(
+    frames: Ints, boxes: Floats, scores: Floats, true_frames: Ints, true_boxes: Floats, least: float
+) -> Bools:
+    """Which detections of a video hit: the surest of a frame first, each true box once.
+
+    Args:
+        frames, boxes, scores: (P,), (P, 4) and (P,) of the detections, in any order.
+        true_frames, true_boxes: (R,) and (R, 4).
+        least: overlap of a hit.
+
+    Returns:
+        (P,).
+    """
+    hit = np.zeros(len(frames), dtype=np.bool_)
+    true_at = {int(true_frames[here[0]]): here for here in _by_frame(true_frames)}
+    for here in _by_frame(frames):
+        true = true_at.get(int(frames[here[0]]))
+        if true is None:
+            continue
+        here = here[np.argsort(-scores[here], kind="stable")]
+        shares = overlap(boxes[here].astype(np.float64), true_boxes[true])
+        for detection, shared in zip(here, shares, strict=True):
+            best = int(shared.argmax())
+            if shared[best] >= least:
+                hit[detection] = True
+                shares[:, best] = 0  # `shared` of those that follow are views of it
+    return hit
+
+
+def average_precision_of_boxes(hits: Bools, scores: Floats, num_true: int) -> float:
+    """Area under precision over recall of detections of falling score, precision made to fall, too.
+
+    Args:
+        hits, scores: (P,).
+        num_true: of true boxes; NaN without any.
+    """
+    if not num_true:
+        return float("nan")
+    found = np.cumsum(hits[np.argsort(-scores, kind="stable")])
+    precision = found / np.arange(1, len(found) + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(falling * np.diff(found, prepend=0)) / num_true)
+
+
 def link_regions(frames: Ints, boxes: Floats) -> Ints:
     """Which track each region of a video belongs to, greedily: the largest overlap first, each side once.
 
