@@ -431,7 +431,7 @@ def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(done: Path, tmp_p
     assert [row["event_id"] for row in rows] == events["event_id"].tolist()
     for arguments, words in (
         (["nowhere.mp4"], "nowhere.mp4: no such file"),
-        ([str(source), "--camera", "gat"], "did you mean 'gate'?"),
+        ([str(source), "--camera", "gat"], "is called 'gat'; there are 'gate'"),
         (["params.yaml", "--camera", "gate"], "expected a video"),
     ):
         told = vidrnn(*arguments, "--out", str(tmp_path / "none"))
