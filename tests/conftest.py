@@ -147,6 +147,7 @@ def fill(root: Path, version: str) -> None:
         if video_id != "gate/a.mp4":  # nothing happened
             write(video_path(data / "tables/events", *key.values()), "events", events)
     write(data / "tables/videos.parquet", "videos", videos[::-1])
+    write(data / "health.parquet", "health", [blank("health", camera_id="gate", night="2026-03-01", message=version)])
     write(data / "promotions.parquet", "promotions", [blank("promotions", camera_id="gate", reason=version)])
     rows = [blank("metrics", camera_id=camera, name="auroc", value=0.5) for camera in ("gate", "*")]
     write(data / "metrics.parquet", "metrics", rows)
@@ -179,7 +180,7 @@ def make_repository(root: Path) -> None:
         "    cmd: 'true'\n"
         "    deps: [data/videos]\n"
         "    params: [model.cell, index.train]\n"
-        "    outs: [data/tables: {persist: true}, data/promotions.parquet: {persist: true},"
+        "    outs: [data/tables: {persist: true}, data/health.parquet: {persist: true}, data/promotions.parquet: {persist: true},"
         " data/metrics.parquet: {persist: true}, data/model: {persist: true}]\n"
         "    metrics: [data/metrics/train.json: {cache: false, persist: true},"
         " data/metrics/evaluate.json: {cache: false, persist: true}]\n"

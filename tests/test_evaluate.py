@@ -560,11 +560,12 @@ def test_the_stage_writes_the_same_bytes_again(workspace, tmp_path):
             str(out / "evaluate.json"),
             str(out / "cameras.json"),
             str(out / "plots"),
+            str(out / "health.parquet"),
         )
         written.append({path.name: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()})
     assert written[0] == written[1]
     curves = {"roc.csv", "pr.csv", "scores.csv", "calibration.csv"}
-    assert set(written[0]) == {"metrics.parquet", "evaluate.json", "cameras.json"} | curves
+    assert set(written[0]) == {"metrics.parquet", "health.parquet", "evaluate.json", "cameras.json"} | curves
     assert "cameras" not in json.loads(written[0]["evaluate.json"])
     assert "f1" in json.loads(written[0]["cameras.json"])["gate"]
     assert json.loads(written[0]["evaluate.json"])["f1"]["value"] == 0.5

@@ -29,8 +29,8 @@ LAYERS = (
     ("stages", "stages.*"),
     (
         "work",
-        "analyze annotate doctor report results revisions tables object_tables segment_tables evaluate gate train "
-        "rescore score ray_fit fit extract intake index demo fan_out",
+        "analyze annotate doctor report results revisions tables object_tables segment_tables health evaluate gate "
+        "train rescore score ray_fit fit extract intake index demo fan_out",
     ),
     (
         "domain",

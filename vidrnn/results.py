@@ -40,6 +40,7 @@ TABLES = {
     "detections": "data/tables/detections",
     "tracks": "data/tables/tracks",
     "segments": "data/tables/segments",
+    "health": "data/health.parquet",
     "promotions": "data/promotions.parquet",
     "metrics": "data/metrics.parquet",
 }
@@ -48,7 +49,7 @@ MODEL = "data/model"
 
 _ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
 # What tells the rows of a table from one another, as far as it has these.
-_KEY = (*_ORDER, "event_id", "segment_id", "measure", "name")
+_KEY = (*_ORDER, "night", "event_id", "segment_id", "measure", "name")
 _SHORT = 12  # hex digits of a commit or of a hash, where a person reads it
 
 

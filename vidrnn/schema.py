@@ -192,6 +192,19 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("promoted", pa.bool_(), False),
         ("reason", pa.string(), False),
     ),
+    # A row a camera and night, a local date; brightness 0 to 1, contrast in levels, framing the correlation of the mean
+    # picture with that of the nights before, frame_rate in frames/s, score_high the 99th percentile.
+    "health": _schema(
+        ("camera_id", pa.string(), False),
+        ("night", pa.string(), False),
+        ("num_videos", pa.int64(), False),
+        ("hours", pa.float64(), False),
+        *[(name, pa.float64()) for name in ("brightness", "contrast", "framing", "frame_rate")],
+        ("score_median", pa.float64()),
+        ("score_high", pa.float64()),
+        ("ok", pa.bool_(), False),
+        ("message", pa.string(), False),
+    ),
     # A row a metric and camera; camera_id `*` is all of them.
     "metrics": _schema(
         ("camera_id", pa.string(), False),
