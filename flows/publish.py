@@ -250,7 +250,8 @@ def go_back(folder: Path, tag: str, log: Callable[[str], None]) -> None:
     if tag not in tags:
         listed = ", ".join(tags[-5:]) or "none yet"
         raise NightError(f"no published version is called {tag!r}; the last ones are {listed}")
-    run(["checkout", "-q"], folder, log, DVC_SECONDS)
+    made = YAML(typ="safe").load(folder / "dvc.lock")["stages"]  # of what was never made, DVC would ask for the data
+    run(["checkout", "-q", *made], folder, log, DVC_SECONDS)
     later = set().union(*(_candidates(folder, name) for name in tags[tags.index(tag) + 1 :]))
     withdrawn = folder / WITHDRAWN
     lines = withdrawn.read_text().splitlines() if withdrawn.is_file() else ["model_version"]

@@ -180,8 +180,8 @@ def make_repository(root: Path) -> None:
         "    cmd: 'true'\n"
         "    deps: [data/videos]\n"
         "    params: [model.cell, index.train]\n"
-        "    outs: [data/tables: {persist: true}, data/health.parquet: {persist: true}, data/promotions.parquet: {persist: true},"
-        " data/metrics.parquet: {persist: true}, data/model: {persist: true}]\n"
+        "    outs: [data/tables: {persist: true}, data/promotions.parquet: {persist: true},"
+        " data/health.parquet: {persist: true}, data/metrics.parquet: {persist: true}, data/model: {persist: true}]\n"
         "    metrics: [data/metrics/train.json: {cache: false, persist: true},"
         " data/metrics/evaluate.json: {cache: false, persist: true}]\n"
     )

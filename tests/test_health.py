@@ -9,9 +9,11 @@ import pyarrow as pa
 from conftest import blank, write
 
 from vidrnn.health import health
+from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS, validate
 from vidrnn.storage import video_path, write_table
 
+PARAMS = load_params(Path(__file__).resolve().parents[1] / "params.yaml")
 WALL = np.random.default_rng(0).integers(60, 200, (16, 16)).astype(np.float64)
 
 
@@ -37,7 +39,8 @@ def night(root: Path, day: int, camera: str = "gate", **what: Any) -> dict[str, 
 
 def told(root: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     write(root / "tables/videos.parquet", "videos", rows)
-    table = health(root / "features", root / "tables", "Europe/Berlin")
+    berlin = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"time_zone": "Europe/Berlin"})})
+    table = health(root / "features", root / "tables", berlin)
     validate(table, SCHEMAS["health"], "health")
     found: list[dict[str, Any]] = table.to_pylist()
     return found

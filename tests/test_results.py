@@ -40,7 +40,7 @@ def test_every_table_keeps_its_types(template: Path, name: str, rev: str | None)
     frame = results.load(name, rev=rev, repo=template)
     assert list(frame.columns) == SCHEMAS[name].names
     assert [dtype.pyarrow_dtype for dtype in frame.dtypes] == SCHEMAS[name].types
-    counts = {"frames": 15, "events": 4, "promotions": 1, "metrics": 2}
+    counts = {"frames": 15, "events": 4, "health": 1, "promotions": 1, "metrics": 2}
     assert len(frame) == counts.get(name, len(VIDEOS))
 
 

@@ -24,7 +24,7 @@ REPORT = Path("data/report/index.html")
 NIGHTLY_TREE = Path(".nightly/tree")  # where nights work
 SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
 CELL_WIDTH = 40  # characters, by eye
-TABLES = "videos, frames, events, detections, tracks, segments, promotions, metrics"
+TABLES = "videos, frames, events, detections, tracks, segments, health, promotions, metrics"
 
 commands = typer.Typer(
     help="Unlabelled video in, trusted tables out.",

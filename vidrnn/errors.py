@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-_FEW = 8  # names that a sentence may list
+_FEW = 12  # names that a sentence may list
 
 
 def printable(text: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, video_path
 
@@ -48,14 +49,14 @@ class _Night:
     score_high: float | None
 
 
-def health(features: Path, tables: Path, time_zone: str) -> pa.Table:
+def health(features: Path, tables: Path, params: Params) -> pa.Table:
     """The table `health`: a row a camera and night, from its first to the last of all cameras.
 
     Args:
         features, tables: roots of earlier stages.
-        time_zone: of nights.
+        params: data.time_zone counts.
     """
-    zone = ZoneInfo(time_zone)
+    zone = ZoneInfo(params.data.time_zone)
     videos: dict[str, dict[date, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in read_table(tables / "videos.parquet", SCHEMAS["videos"]).to_pylist():
         if row["recorded_at"] is not None and row["num_frames"]:

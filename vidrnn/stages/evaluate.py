@@ -27,7 +27,7 @@ def main(
     """What was made, labels and marks to the tables `metrics` and `health`, figures as JSON, curves for `dvc plots`."""
     made, params = (Path(features), Path(scores), Path(tables), Path(model)), load_params()
     evaluation = evaluate(*made, Path(labels), params, read_marks(Path(feedback)))
-    write_table(Path(nights), health(Path(features), Path(tables), params.data.time_zone), SCHEMAS["health"])
+    write_table(Path(nights), health(Path(features), Path(tables), params), SCHEMAS["health"])
     write_evaluation(evaluation, Path(metrics), Path(summary), Path(cameras), Path(curves))
 
 
