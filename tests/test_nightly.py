@@ -76,7 +76,7 @@ def test_nights_publish_and_leave_the_checkout_alone(nightly: ModuleType, checko
     assert model_of(checkout, "model/v1")["saw"] == "first" and model_of(checkout, "model/v2")["saw"] == "firstsecond"
     assert dvc(checkout, "artifacts", "get", ".", "model", "--rev", "v1.0.0", "-o", str(checkout.parent / "first"))
     assert json.loads((checkout.parent / "first/gate/model.json").read_text())["saw"] == "first"
-    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro")  # a published night is a finished one
+    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")  # finished, as published
 
     assert git(checkout, "rev-parse", "HEAD") == head and git(checkout, "status", "--porcelain") == ""
     assert sorted(path.name for path in (checkout / "data").iterdir()) == [
@@ -188,7 +188,7 @@ def test_killed_in_a_stage_while_another_night_wants_to_begin(nightly: ModuleTyp
     status = nightly.night(checkout)
     assert outcomes(status) == {"train": "skipped", "gate": "ran", "report": "ran"}
     assert at_work_in(checkout / TREE) == []
-    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro")
+    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
 
 
 def at_work_in(folder: Path) -> list[str]:
