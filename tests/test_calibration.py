@@ -246,6 +246,19 @@ def test_a_measured_tail_keeps_its_promise(seed):
         assert low * 0.75 <= seen <= high * 1.25  # the tail itself is known from 2000 peaks
 
 
+@pytest.mark.parametrize("count", [3, 10, 100])
+def test_a_tail_of_few_peaks_keeps_its_promise_on_average_over_what_they_could_have_been(count):
+    """An hour a draw: how often the next peak lies above the threshold of one that only `count` peaks are known for."""
+    rng = np.random.default_rng(count)
+    for promised in (count / 3, count / 20):
+        seen = []
+        for excess in rng.exponential(0.5, (20000, count)).mean(1):
+            above = Tail(1.0, count, float(excess), 1.0).threshold(promised) - 1.0
+            seen.append(count * math.exp(-above / 0.5))
+        assert np.mean(seen) == pytest.approx(promised, rel=0.05)
+    assert Tail(1.0, 10**6, 0.5, 1.0).threshold(1.0) == pytest.approx(1 + 0.5 * math.log(10**6), rel=1e-4)
+
+
 @given(st.lists(st.lists(SCORES, min_size=2, max_size=30), min_size=1, max_size=4), st.integers(0, 3))
 @settings(deadline=None)
 def test_a_tail_counts_merged_peaks_above_its_base(blocks, merge_seconds):
@@ -298,7 +311,7 @@ def test_a_calibration_from_its_card_gives_the_very_same_scores(seed, size):
 
 def test_held_out_footage_counts_the_alarms_that_a_promise_would_have_raised():
     tail = Tail(1.0, 10, 0.5, 10.0)
-    block = HeldOut(0.5, [1.1, 1.0 + 0.5 * math.log(10), 4.0], tail)
+    block = HeldOut(0.5, [1.1, tail.threshold(0.1), 4.0], tail)
     assert [block.alarms(rate) for rate in (100.0, 1.0, 0.1001, 0.01, 1e-6)] == [3, 3, 2, 1, 0]
     assert HeldOut.from_json(json.loads(json.dumps({"hours": 0.5, "peaks": block.peaks, "tail": vars(tail)}))) == block
 

@@ -24,7 +24,7 @@ from vidrnn.timebase import TimeBase
 from vidrnn.windows import MODELLED
 
 ALARMS = AlarmsParams(per_hour=1.0, merge_seconds=1.0)
-TAIL = (1.0, 10, 0.5, 1.0)  # base, count, excess, hours: one an hour is at 1 + ½ ln 10 = 2.15
+TAIL = (1.0, 10, 0.5, 1.0)  # base, count, excess, hours: one an hour is at 1 + ½ · 10 (10^⅒ − 1) = 2.29
 EVENING = datetime(2026, 3, 1, 22, tzinfo=UTC)
 USUAL = View(agreement=0.9, detail=1.0, contrast=40.0, change=2.0, shift_x=0.0, shift_y=0.0)
 NUM_FRAMES, STEP = 60, 2  # source frames, and every which of them is analysed
@@ -202,7 +202,7 @@ def test_every_analysed_frame_of_a_scored_video_is_a_row_of_frames(made):
         for frame, score in zip(frames, scores, strict=True):
             for name in ("frame_index", "pts", "time_seconds", "score_raw", "score", "valid"):
                 assert frame[name] == score[name]
-            assert frame["alarm"] == (score["valid"] and score["score"] > 1 + 0.5 * np.log(10))
+            assert frame["alarm"] == (score["valid"] and score["score"] > 1 + 5 * (10**0.1 - 1))
             began = made.row(video_id)["recorded_at"]
             assert frame["recorded_at"] == (began and began + timedelta(seconds=score["time_seconds"]))
     assert not video_path(made.root / "tables/frames", "yard", "yard/skipped.mp4").exists()
@@ -237,7 +237,7 @@ def test_events_are_exact_and_exclude_their_end(made, video_id):
             assert float(end) == pytest.approx(row["duration_seconds"])
         assert event["event_id"] == hashlib.sha256(f"{row['sha256']}:{onset['pts']}".encode()).hexdigest()[:16]
         assert (event["peak_seconds"], event["peak_score"]) == (top["time_seconds"], top["score"])
-        assert event["rarity"] == pytest.approx(10 * np.exp(-(top["score"] - 1) / 0.5)) and event["rarity"] < 1
+        assert event["rarity"] == pytest.approx(10 * (1 + (top["score"] - 1) / 5) ** -10) and event["rarity"] < 1
         assert [event[name] for name in ("x0", "y0", "x1", "y1")] == [peak, peak + 1, peak + 2, peak + 3]
         quantity, sentence = explain(top["reason_quantity"], 0, -0.1, 0.2, 0.9)
         assert (event["reason_quantity"], event["reason"]) == (quantity, sentence)
@@ -328,7 +328,7 @@ def test_only_what_changed_is_made(made, tmp_path, capfd):
     assert new and len(scored.pictures()) == len(pictures) + 1 + new
     assert all(more[name] == first[name] for name in first if name != "videos.parquet")
 
-    # One alarm in ten hours: an event needs more than 1 + ½ ln 100 = 3.3, and only one peak of all is as high.
+    # One alarm in ten hours: an event needs more than 1 + 5 (100^⅒ − 1) = 3.9, and only one peak of all is as high.
     rare = AlarmsParams(per_hour=0.1, merge_seconds=1.0)
     said, _ = make(rare)
     assert said.startswith("tables: 5 videos made, 0 kept, ")

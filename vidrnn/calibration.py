@@ -143,18 +143,23 @@ class Tail:
     def per_hour(self, score: float) -> float:
         """False alarms an hour expected at a threshold of `score`; at least what lies above the base, below it.
 
-        Excesses over a high level are about exponential (Pickands 1975), and scores of ordinary footage, which are
-        bounded, fall off faster than that rather than slower.
+        Excesses over a high level are about exponential (Pickands 1975). How steeply they fall off is known from
+        `count` of them alone, so the expectation is over all that could have shown these: the fewer, the farther it
+        reaches (the predictive distribution of an exponential whose rate has the prior 1 / rate, a Lomax). With many it
+        is the exponential. An estimate of the rate put in its place would promise too little, and most where footage is
+        short.
         """
         if not self.count:
             return 0.0
-        return self.count / self.hours * math.exp(-max(score - self.base, 0.0) / self.excess)
+        beyond = max(score - self.base, 0.0) / self.excess
+        return self.count / self.hours * math.exp(-self.count * math.log1p(beyond / self.count))
 
     def threshold(self, per_hour: float) -> float:
         """The score at which `per_hour` false alarms an hour are expected; at least the base."""
         if not self.count:
             return self.base
-        return self.base + self.excess * math.log(max(self.count / self.hours / per_hour, 1.0))
+        rarer = math.log(max(self.count / self.hours / per_hour, 1.0))
+        return self.base + self.excess * self.count * math.expm1(rarer / self.count)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from vidrnn.params import Params
 from vidrnn.ray_fit import ray_fit, wants_gpu
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import digest, remove_orphans, video_path, write_json
+from vidrnn.surprise import Surprise
 from vidrnn.windows import (
     ALONE,
     MODELLED,
@@ -41,6 +42,7 @@ from vidrnn.windows import (
 )
 
 Array = npt.NDArray[np.float32]
+_RUN_IN_SECONDS = 2.0  # before a block, from which it is watched: in use, too, memory is there before an alarm is
 _UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
 _MARKED_SHARE = 0.2  # of what is fitted, that is spent on what somebody has marked as normal
 TRAINED, UNFIT = "trained", "unfit"
@@ -374,7 +376,7 @@ def calibrate(
     for block in held_out:
         times, valid = block_times(block)
         raw = []
-        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
+        for row, stretch in _after_run_in(model, reader, block, times):
             raw.append(asked.score(stretch.maps).max((1, 2)))
             likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
         times, valid = times[block.start : block.stop], valid[block.start : block.stop]
@@ -396,8 +398,19 @@ def _valid_maps(model: CameraModel, reader: CellReader, blocks: Sequence[Block])
     """The surprises of blocks without their warm-up, (n, Q, rows, columns) each."""
     for block in blocks:
         times, valid = block_times(block)
-        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
+        for row, stretch in _after_run_in(model, reader, block, times):
             yield stretch.maps[valid[row : row + len(stretch.maps)]]
+
+
+def _after_run_in(
+    model: CameraModel, reader: CellReader, block: Block, times: npt.NDArray[np.float64]
+) -> Iterator[tuple[int, Surprise]]:
+    """`observe` a block, by a memory that was there a little before; `times` of all rows of its file."""
+    start = min(int(np.searchsorted(times, times[block.start] - _RUN_IN_SECONDS)), block.start)
+    for row, stretch in observe(model, reader, block.path, times, start, block.stop):
+        early = max(block.start - row, 0)
+        if early < len(stretch.maps):
+            yield row + early, Surprise(*(part[early:] for part in vars(stretch).values()))
 
 
 def _judged(series: list[tuple[Array, npt.NDArray[np.float64]]], k: int, merge_seconds: float) -> HeldOut:
