@@ -63,6 +63,7 @@ def write_drawn(plans: list[Plan], features: Path, params: Params) -> pa.Table:
         write_table(video_path(features / "cells", *key.values()), table, schema, {"digest": ""})
         made_of = digest([plan.seed, plan.num_frames])
         rows.append({**key, "sha256": made_of, "digest": made_of, "num_analysed": len(cells)})
+    write_table(features / "decoded.parquet", SCHEMAS["decoded"].empty_table(), SCHEMAS["decoded"])  # nothing was
     return pa.Table.from_pylist(rows, schema=SCHEMAS["training"])
 
 

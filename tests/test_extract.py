@@ -1,5 +1,6 @@
 """Decoded once, only what changed, the same bytes whoever else is decoded beside it."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import damaged_clip, moving_square, write_clip
+from conftest import damaged_clip, moving_square, texture, write_clip
 
 from vidrnn.decode import VideoReader
 from vidrnn.extract import PARTS, extract_features
@@ -220,3 +221,18 @@ def test_the_metadata_say_from_what_a_file_was_made(tmp_path: Path, clips: Path)
     for path in space.files("gate/a.mp4").values():
         assert read_metadata(path)["digest"] == training[0]["digest"]
         assert str(tmp_path).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_camera_that_moves_is_said_to(tmp_path: Path, step: int) -> None:
+    """It pans over a wide place, 40 pixels of 96 a second, or does not."""
+    wide, space = texture(64, 96 + 4 * 100, 5), Space(tmp_path)
+    pictures = [wide[:, step * k : step * k + 96] for k in range(100)]
+    write_clip(space.videos / "gate/pan.mp4", pictures, rate=10, time_base=None)
+    space.run()
+    row = space.decoded()["gate/pan.mp4"]
+    assert row["status"] == "ok"
+    told = (
+        r"its camera moves: \d+% of its pictures show another view than just before, so what moves in them is not told"
+    )
+    assert re.fullmatch(told if step else "", row["message"])

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vidrnn.camera import MOVED, state_of
 from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.errors import DecodeError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watched
@@ -58,6 +59,7 @@ _GONE = (
     "its footage was removed (data/retired.csv), and these features were not made of it before; `dvc checkout "
     "data/features` or `dvc pull` brings back what was made with other params or code"
 )
+_MOVING_SHARE = 0.2  # of the analysed pictures, beyond which the camera cannot be said to stand
 _DECODER_THREADS = 4  # on every machine the same
 _AHEAD = 64  # frames that are decoded while features are computed; of each, only what is needed of it is kept
 
@@ -252,7 +254,13 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
     )
     rows: list[FeatureRow] = []
     shots: list[_Seen] = []
-    num_analysed = num_frames = start = last = previous = 0
+    num_analysed = num_frames = num_moved = start = last = previous = 0
+
+    def taken(new: Iterator[FeatureRow]) -> None:
+        nonlocal num_moved
+        for row in new:
+            rows.append(row)
+            num_moved += state_of(row.view) == MOVED
 
     def write() -> None:
         if rows:
@@ -276,14 +284,18 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
             shots.append(seen)
             if seen.picture is not None:
                 num_analysed += 1
-                rows += extractor.push(seen.frame_index, seen.pts, seen.picture, seen.colour)
+                taken(extractor.push(seen.frame_index, seen.pts, seen.picture, seen.colour))
             if len(shots) >= _FLUSH_ROWS:
                 write()
-    rows += extractor.flush()
+    taken(extractor.flush())
     write()
     seconds = base.seconds(last - start + last - previous)  # the last frame lasts as long as the one before
     numbers = {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
-    return numbers | _status(job.facts, reader, num_frames, seconds)
+    status = _status(job.facts, reader, num_frames, seconds)
+    if num_moved > _MOVING_SHARE * num_analysed:
+        remark = f"its camera moves: {num_moved / num_analysed:.0%} of its pictures show another view than just before"
+        status["message"] = "; ".join(filter(None, [status["message"], f"{remark}, so what moves in them is not told"]))
+    return numbers | status
 
 
 def _look(job: _Job, reader: Reader, grid: Grid) -> Iterator[_Seen]:

@@ -36,6 +36,8 @@ CHANNELS: tuple[str, ...] = (
 
 FOREGROUND_LEVELS = 18.0  # luma levels from the background beyond which a pixel is foreground
 _FOREGROUND_NOISE = 5.0  # or so many times the sensor noise, where that is more
+_LEAST_GAIN, _MOST_GAIN = 0.08, 2.0  # of a camera's own exposure: less is left alone, more is not believed
+_LEAST_APART, _LEAST_TOLD = 8.0, 0.2  # levels from the median that tell of a gain, and of how much of the picture
 _MEDIAN_STEP = 8  # every so many pixels count where the exposure of a picture is measured
 _SEARCH_TILE, _REFINE_TILE = 8, 4  # half-size pixels; flow is found in tiles where something is in front, and around
 _TILE_SHARE = 0.01  # of a tile that has to be in front
@@ -49,7 +51,7 @@ _GHOST_EDGES = 1.5  # how much stronger the background's edges are around a ghos
 _GHOST_MOVES = 0.2  # of it may move, at most: what passes before it
 _TILES, _SHAKEN = 8, 0.5  # along each axis; of them, when so many have something in front, the camera may have shaken
 _LEAST_SHAKE, _MOST_SHAKE = 0.001, 0.03  # picture heights of displacement that are taken back
-_STEADIED = 0.7  # of what was in front that is so still, at most, once a shake is taken back
+_STEADIED = 0.7  # of what was in front that is so still, at most, once a shake or a gain of exposure is taken back
 MAX_STEP_SECONDS = 1.0  # beyond it two frames have no flow between them
 _EXPAND = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)  # 16–235 to 0–255
 
@@ -97,7 +99,7 @@ class _Front:
     """A picture before its background: (height, width) each, `half`, `share` and `plain` half of it.
 
     Attributes:
-        picture: uint8, levels.
+        picture: uint8, levels, of the contrast of its background.
         difference: uint8, levels from the background.
         foreground: uint8, 0 or 1.
         half: uint8, the picture.
@@ -243,6 +245,12 @@ class FeatureExtractor:
         before, self._picture = self._picture, picture
         change = 0.0 if before is None else float(cv2.norm(picture, before, cv2.NORM_L1)) / picture.size
         front = self._against(picture, change, (0.0, 0.0))
+        coarse = np.s_[::_MEDIAN_STEP, ::_MEDIAN_STEP]
+        if (gain := _gain(picture[coarse], self._background[coarse])) != 1:
+            even = np.asarray(cv2.convertScaleAbs(picture, None, 1 / gain), np.uint8)
+            evened = self._against(even, change, (0.0, 0.0))
+            if float(evened.share.mean()) < _STEADIED * float(front.share.mean()):
+                front, picture = evened, even
         tiles = cv2.resize(front.share, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
         if float((tiles > _TILE_SHARE).mean()) < _SHAKEN:
             return front
@@ -348,7 +356,7 @@ class FeatureExtractor:
         if gone.any():
             size = (self._grid.width, self._grid.height)
             whole = cv2.dilate(cv2.resize(gone, size, interpolation=cv2.INTER_NEAREST), np.ones((5, 5), np.uint8))
-            cv2.copyTo(front.picture.astype(np.float32) - np.float32(front.exposure), whole, self._background)
+            cv2.copyTo(front.picture - np.float32(front.exposure), whole, self._background)
 
     def _settle(self, pts: int, moved: bool) -> None:
         """Take another view, once it has been there for a while, as a new background, with a warm-up of its own."""
@@ -452,6 +460,19 @@ def _share(mask: Luma) -> Array:
 def _length(x: Array, y: Array) -> Array:
     """Of vectors. OpenCV's own `magnitude` rounds by where in memory an array lies, so that runs would differ."""
     return np.sqrt(x * x + y * y)
+
+
+def _gain(picture: Luma, background: Array) -> float:
+    """By how much a picture has more contrast than its background; 1 where that is next to nothing, or cannot be told.
+
+    The middle of what each place by itself tells, so that whoever hides a part of it is no matter.
+    """
+    apart = background - np.median(background)
+    told = np.abs(apart) > _LEAST_APART
+    if told.mean() < _LEAST_TOLD:
+        return 1.0
+    gain = float(np.median((picture[told] - np.median(picture)) / apart[told]))
+    return min(max(gain, 1 / _MOST_GAIN), _MOST_GAIN) if abs(gain - 1) > _LEAST_GAIN else 1.0
 
 
 def _edges(half: Luma) -> Array:

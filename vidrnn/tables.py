@@ -325,6 +325,12 @@ def _later(recorded_at: datetime | None, seconds: float) -> datetime | None:
 
 _SPEED = "picture heights a second"
 _WAYS = {"velocity_x": ("to the left", "to the right"), "velocity_y": ("upwards", "downwards")}
+_PLACE = {
+    "foreground": "something is where nothing usually is",
+    "moving": "something moves where nothing usually does",
+}
+_NOTHING, _SOMETHING = 0.05, 0.15  # of a window: expected so little, nothing is usual; seen so much, something is there
+_STILL = {"speed": 0.02, "moving": 0.05}  # picture heights a second, and share of a window, below which nothing moves
 _EDGES = ("upright", "steep", "falling", "level", "rising", "leaning")
 
 
@@ -346,6 +352,13 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
     if name in _WAYS:
         way = _WAYS[name][seen >= 0]
         return "direction", f"moves {way} at {abs(seen):.2f} {_SPEED} where {_sided(low, high, _WAYS[name])} {where}"
+    if name in _PLACE and memory_steps == 0 and low + high < 2 * _NOTHING and seen > _SOMETHING:
+        return "place", f"{_PLACE[name]}: it fills {seen:.0%} of a {window}"
+    if name in ("speed", "moving") and memory_steps > 0 and seen < min(low, _STILL[name]):
+        moved = (
+            f"{low:.2f}–{high:.2f} {_SPEED}" if name == "speed" else f"movement in {low:.0%}–{high:.0%} of a {window}"
+        )
+        return "time still", f"stands still where {moved} {where}"
     low, high = max(low, 0.0), max(high, 0.0)  # nothing else goes below zero, whatever the range does
     if name == "speed":
         return "speed", f"moves at {seen:.2f} {_SPEED} where {low:.2f}–{high:.2f} {where}"
