@@ -115,7 +115,7 @@ class VideoRNN(nn.Module):
         """
         b, t, _ = memory.shape
         out = self.output(torch.cat([memory, place[:, None].expand(-1, t, -1)], -1))
-        out = out.view(b, t, self.num_horizons, -1)[:, :, horizons]  # (B, T, K, C or 2C)
+        out = out.unflatten(-1, (self.num_horizons, -1))[:, :, horizons]  # (B, T, K, C or 2C); B may be 0
         mean = BOUND * torch.tanh(out[..., : self.num_channels] / BOUND)
         if not self.with_scale:
             return mean, torch.ones_like(mean)

@@ -6,6 +6,7 @@ after. Within a shot a segment ends where the surprise of the network leaves its
 `LOOK_AHEAD_SECONDS`, so that a video of any length is read a block at a time.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,15 +19,19 @@ _AROUND_SECONDS = 0.5  # to each side, with whose changes that of a frame is com
 _AROUND_FRAMES = 4  # at least
 _OUTSTANDING = 4.0  # times the changes around it is a cut
 _CALM = 0.02  # of the contrast: changes less than this count as this, so that in a still picture nothing is a cut
-_UNLIKE = 0.25  # times the contrast is how far apart two shots are, at least
+_UNLIKE = 0.125  # times the contrast is how far apart the pictures at a cut are, at least
+_UNLIKE_ENDS = 0.22  # and those at the ends of a blend
 _LEVELS = 3.0  # nor is a difference of less a change of anything
 _BACK_SECONDS = 0.4  # within which a flash is over
 _BACK = 0.5  # of the change, within which a picture counts as back where it was
 _ONE_WAY = 0.9  # of the parts that change grow brighter, or darker: a change of the light
 _ALIKE = 0.85  # correlation of pictures that differ in their light alone
 _SPANS_SECONDS = (0.25, 0.5, 1.0)  # half-widths of gradual changes that are looked for
-_STRAIGHT = 0.75  # of at most 1: how nearly a blend lies on the line between its ends
+_STRAIGHT = 0.7  # of at most 1: how nearly a blend lies on the line between its ends
 _APART_SECONDS = 1.0  # between two gradual changes
+_FLAT = 0.15  # times the contrast around it: a picture that is nearly plain
+_FADE_SECONDS = 1.5  # that much is around it; what is plain for longer is a segment of its own
+_LEAST_FADE_SECONDS = 0.1  # that it takes to half of the contrast
 _SHIFTS = (2, 4)  # parts, down and across, that a camera may have moved between two pictures that are compared
 _SAMPLES = 32  # frames of a segment that stand for it
 _SAME_SCENE = 0.12  # times the contrast, within which segments show the same scene
@@ -137,14 +142,47 @@ def find_boundaries(read: Read, seconds: Seconds) -> list[Boundary]:
 
 def _in_block(pictures: Array, step: float) -> list[Boundary]:
     contrast = pictures.std((1, 2))
-    cuts = _cuts(pictures, contrast, step)
-    return sorted([*cuts, *_blends(pictures, contrast, step, cuts)], key=lambda boundary: boundary.frame)
+    runs = _flat_runs(contrast, step)
+    fades = _fades(contrast, runs, step)
+    hidden = np.zeros(len(pictures), bool)  # where a fade goes on, which is no cut and no blend
+    for first, end in runs:
+        hidden[first : end + 1] |= first == 0 or any(first <= fade.frame <= end for fade in fades)
+    cuts = [cut for cut in _cuts(pictures, contrast, step) if not hidden[cut.frame]]
+    blends = _blends(pictures, contrast, step, [*cuts, *fades])
+    return sorted([*cuts, *fades, *blends], key=lambda boundary: boundary.frame)
+
+
+def _flat_runs(contrast: Array, step: float) -> list[tuple[int, int]]:
+    """[first, end) of frames that are nearly plain, next to what is shown around them: black, mostly, or white."""
+    around = round(_FADE_SECONDS / step)
+    highest = np.array([contrast[max(0, t - around) : t + around + 1].max() for t in range(len(contrast))])
+    edges = np.diff(np.concatenate([[0], contrast < _FLAT * highest, [0]]).astype(np.int8))
+    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+
+
+def _fades(contrast: Array, runs: Sequence[tuple[int, int]], step: float) -> list[Boundary]:
+    """Where pictures fade: in the middle of what is plain, or at both of its ends where that lasts."""
+    count, around, least = len(contrast), round(_FADE_SECONDS / step), max(2, round(_LEAST_FADE_SECONDS / step))
+    found = []
+    for first, end in runs:
+        sides = (contrast[max(0, first - around) : first][::-1], contrast[end : end + around])
+        # Frames from what is plain to half of the contrast that is reached: a cut needs none.
+        slow = [len(side) > least and bool((side[:least] < side.max() / 2).all()) for side in sides]
+        if first == 0 or end == count or not any(slow):
+            continue
+        if end - first > around:
+            found += [Boundary(first, "fade", 1 / _FLAT), Boundary(end, "fade", 1 / _FLAT)]
+        elif slow[1]:
+            found.append(Boundary((first + end) // 2, "fade", 1 / _FLAT))
+        else:
+            found.append(Boundary(end, "fade", 1 / _FLAT))
+    return found
 
 
 def _cuts(pictures: Array, contrast: Array, step: float) -> list[Boundary]:
     around = max(_AROUND_FRAMES, round(_AROUND_SECONDS / step))
     change = np.concatenate([[0.0], distance(pictures[1:], pictures[:-1])])
-    needed = np.maximum(_LEVELS, _UNLIKE / 2 * np.maximum(contrast, np.concatenate([contrast[:1], contrast[:-1]])))
+    needed = np.maximum(_LEVELS, _UNLIKE * np.maximum(contrast, np.concatenate([contrast[:1], contrast[:-1]])))
     found = []
     for t in np.flatnonzero(change >= needed).tolist():
         sides = (change[max(1, t - around) : t], change[t + 1 : t + 1 + around])
@@ -182,31 +220,42 @@ def _is_light(a: Array, b: Array) -> bool:
     return bool(_one_way(a, b) and np.corrcoef(a.ravel(), b.ravel())[0, 1] > _ALIKE) if a.std() and b.std() else False
 
 
-def _blends(pictures: Array, contrast: Array, step: float, cuts: Sequence[Boundary]) -> list[Boundary]:
-    count = len(pictures)
+def _in_one_light(a: Array, b: Array) -> tuple[Array, Array]:
+    """Both with the mean and contrast of the one that has more of it."""
+    contrast = max(float(a.std()), float(b.std()))
+    return tuple((picture - picture.mean()) * (contrast / max(float(picture.std()), 1e-6)) for picture in (a, b))
+
+
+def _blends(pictures: Array, contrast: Array, step: float, others: Sequence[Boundary]) -> list[Boundary]:
+    count, apart = len(pictures), round(_APART_SECONDS / step)
     strength = np.zeros(count)
     for span in _SPANS_SECONDS:
         half = max(2, round(span / step))
         if count <= 2 * half:
             continue
         before, middle, after = pictures[: -2 * half], pictures[half:-half], pictures[2 * half :]
-        whole = ((after - before) ** 2).sum((1, 2))
-        # 1 in the middle of a blend, 4 · share · (1 − share) off it, 0 at a cut, less where the picture turns.
-        straight = 4 * ((middle - before) * (after - middle)).sum((1, 2)) / np.maximum(whole, 1)
-        near_cut = np.zeros(count, bool)
-        for cut in cuts:
-            near_cut[max(0, cut.frame - half) : cut.frame + half + 1] = True
-        for t in (np.flatnonzero((straight > _STRAIGHT) & ~near_cut[half:-half]) + half).tolist():
+        # Of a part, 1 in the middle of a blend, 4 · share · (1 − share) off it, 0 at a cut, less where it turns. The
+        # median, since things move through blends as well.
+        whole = after - before
+        share = 4 * (middle - before) * (after - middle) / np.maximum(whole**2, _LEVELS**2)
+        share[np.abs(whole) < _LEVELS] = np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of what stands still nothing is left
+            straight = np.nan_to_num(np.nanmedian(share.reshape(len(share), -1), axis=1))
+        near_other = np.zeros(count, bool)
+        for boundary in others:
+            reach = half if boundary.kind == "cut" else half + apart
+            near_other[max(0, boundary.frame - reach) : boundary.frame + reach + 1] = True
+        for t in (np.flatnonzero((straight > _STRAIGHT) & ~near_other[half:-half]) + half).tolist():
             ends = pictures[t - half], pictures[t + half]
-            needed = max(_LEVELS, _UNLIKE * max(contrast[t - half], contrast[t + half]))
-            if distance(*ends) < needed or _is_light(*ends):
+            needed = max(_LEVELS, _UNLIKE_ENDS * max(contrast[t - half], contrast[t + half]))
+            if distance(*ends) < needed:
                 continue
-            size = shifted_distance(*ends)
+            size = min(shifted_distance(*ends), shifted_distance(*_in_one_light(*ends)))
             if size >= needed:
                 strength[t] = max(strength[t], straight[t - half] * size / needed)
-    apart = round(_APART_SECONDS / step)
     found = []
-    for t in np.flatnonzero(strength).tolist():
+    for t in np.flatnonzero(strength >= 1).tolist():
         near = strength[max(0, t - apart) : t + apart + 1]
         if strength[t] == near.max() and not (near[: min(t, apart)] == strength[t]).any():
             found.append(Boundary(t, "dissolve", float(strength[t])))
