@@ -113,7 +113,7 @@ class VideoRNN(nn.Module):
         Returns:
             mean and scale, each (B, T, K, C) in standardised units.
         """
-        b, t, _ = memory.shape
+        t = memory.shape[1]
         out = self.output(torch.cat([memory, place[:, None].expand(-1, t, -1)], -1))
         out = out.unflatten(-1, (self.num_horizons, -1))[:, :, horizons]  # (B, T, K, C or 2C); B may be 0
         mean = BOUND * torch.tanh(out[..., : self.num_channels] / BOUND)
