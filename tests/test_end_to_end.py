@@ -393,10 +393,11 @@ def test_an_experiment_is_a_row_to_compare(copy: Path) -> None:
         float(base[measure]),
         float(found[measure]),
     ]
-    diff = json.loads(dvc("metrics", "diff", "HEAD", "--json"))["diff"]
+    diff = json.loads(dvc("metrics", "diff", "HEAD", "--json"))
     assert set(diff) == {"data/metrics/evaluate.json", "data/metrics/train.json"}  # not a row a camera
     drawn = json.loads(dvc("plots", "show", "--json"))["data"]
-    assert {"loss", "roc", "precision_recall", "scores", "calibration"} <= set(drawn)
+    names = {"loss", "roc", "precision_recall", "scores", "calibration"}
+    assert names <= {name.removeprefix("dvc.yaml::") for name in drawn}
     event = results.load("events", rev="HEAD", repo=copy).iloc[0]
     found = results.lineage(event["event_id"], rev="HEAD", repo=copy)
     assert found["commit"] == git(copy, "rev-parse", "HEAD") and found["params"]["model.cell"] == "gru"
