@@ -190,7 +190,7 @@ def test_damaged_files_are_partial_or_unreadable_and_do_not_train(tmp_path: Path
     assert holes["num_frames"] + holes["num_undecodable"] == 60 and holes["num_undecodable"] > 0
     assert f"cannot be decoded in {holes['num_undecodable']} of its packets" in holes["message"]
     assert rows["swapped"]["message"].startswith("is not a video that can be opened (Invalid data")
-    assert rows["gone"]["message"] == "is not a video that can be opened (No such file or directory)"
+    assert rows["gone"]["message"].startswith("its footage is not there any more")
     assert rows["gone"]["num_frames"] == rows["gone"]["num_analysed"] == 0
     schema = cells_schema(len(CHANNELS), ROWS, Grid.of(48, 64, PARAMS.height).columns)
     assert read_table(space.files("gate/gone.mp4")["cells"], schema).num_rows == 0

@@ -162,7 +162,7 @@ def test_footage_that_is_removed_keeps_its_rows_and_features(tmp_path: Path, mon
     run()
     decoded = read_table(data / "features/decoded.parquet", SCHEMAS["decoded"]).to_pylist()
     assert [row["status"] for row in decoded] == ["unreadable"] * 3 + ["ok"]
-    assert "its footage was removed (data/retired.csv)" in decoded[0]["message"]
+    assert "if it was retired (data/retired.csv)" in decoded[0]["message"]
 
 
 def test_a_list_that_is_damaged_is_one_sentence(tmp_path: Path) -> None:

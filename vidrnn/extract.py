@@ -56,8 +56,8 @@ Listener = Callable[[list[FeatureRow], int, TimeBase], None]
 PARTS = ("cells", "regions", "shots", "views")
 _FLUSH_ROWS = 64
 _GONE = (
-    "its footage was removed (data/retired.csv), and these features were not made of it before; `dvc checkout "
-    "data/features` or `dvc pull` brings back what was made with other params or code"
+    "its footage is not there any more, and these features were not made of it before; put it back or, if it was "
+    "retired (data/retired.csv), `dvc checkout data/features` or `dvc pull` what was made with other params or code"
 )
 _MOVING_SHARE = 0.2  # of the analysed pictures, beyond which the camera cannot be said to stand
 _DECODER_THREADS = 4  # on every machine the same
