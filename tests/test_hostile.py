@@ -329,12 +329,14 @@ def test_names_from_the_index_to_the_report(tmp_path: Path, clip: Path, capfd: p
     assert set(table["video_id"].to_pylist()) == {*wanted, "gate/caf\\udce9.mp4"}
     assert len(list((data / "tables/events").rglob("*.parquet"))) == len(wanted)
     assert list((data / "media").rglob("*.jpg"))
-    for name in ("promotions", "metrics"):
+    for name in ("promotions", "metrics", "health"):
         write_table(data / f"{name}.parquet", SCHEMAS[name].empty_table(), SCHEMAS[name])
     assert all(path.resolve().is_relative_to(data) for path in data.rglob("*"))
 
     page = tmp_path / "report/index.html"
-    parts = [data / name for name in ("tables", "media", "promotions.parquet", "metrics.parquet", "model")]
+    parts = [
+        data / name for name in ("tables", "media", "promotions.parquet", "metrics.parquet", "health.parquet", "model")
+    ]
     write_report(*parts, page, params)
     report = Texts(page.read_text(encoding="utf-8"))
     assert not [tag for tag, attributes in report.tags if {"onerror", "onload"} & set(attributes)]

@@ -47,6 +47,7 @@ class Workspace:
         self.videos: list[dict[str, Any]] = []
         self.promotions: list[dict[str, Any]] = []
         self.metrics: list[dict[str, Any]] = []
+        self.nights: list[dict[str, Any]] = []
 
     def video(self, name: str, scores: Any = None, events: Any = (), **facts: Any) -> None:
         """A video with its frames if it has scores; `events` are rows of which the rest is filled in."""
@@ -100,7 +101,7 @@ class Workspace:
 
     def render(self, params: Params = PARAMS) -> str:
         """Write the tables that are single files, then the report; its text."""
-        for name, rows in (("promotions", self.promotions), ("metrics", self.metrics)):
+        for name, rows in (("promotions", self.promotions), ("metrics", self.metrics), ("health", self.nights)):
             table = pa.Table.from_pylist(rows, schema=SCHEMAS[name])
             write_table(self.root / f"{name}.parquet", table, SCHEMAS[name])
         table = pa.Table.from_pylist(self.videos, schema=SCHEMAS["videos"])
@@ -111,7 +112,15 @@ class Workspace:
 
     def arguments(self) -> tuple[Path, ...]:
         """Paths in the order of the stage."""
-        names = "tables", "media", "promotions.parquet", "metrics.parquet", "model", "report/index.html"
+        names = (
+            "tables",
+            "media",
+            "promotions.parquet",
+            "metrics.parquet",
+            "health.parquet",
+            "model",
+            "report/index.html",
+        )
         return tuple(self.root / name for name in names)
 
 
@@ -652,3 +661,18 @@ def test_on_paper_it_is_light_and_nothing_is_cut_off(browser, pages):
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.evaluate("document.documentElement.scrollWidth") <= 718
     tab.close()
+
+
+def test_the_last_night_of_a_camera_with_trouble_is_told_at_a_glance(tmp_path):
+    space = Workspace(tmp_path)
+    for camera, night, ok, message in (
+        ("gate", "2026-03-01", False, "the picture is dark"),
+        ("gate", "2026-03-02", True, ""),
+        ("yard", "2026-03-01", True, ""),
+        ("yard", "2026-03-02", False, "it shows <another> view"),
+    ):
+        key = {"camera_id": camera, "night": night, "num_videos": 1, "hours": 0.5}
+        space.nights.append(blank("health", **key, ok=ok, message=message))
+    text = Page(space.render()).text
+    assert "night of 2026-03-02: It shows <another> view" in text
+    assert "dark" not in text

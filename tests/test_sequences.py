@@ -23,6 +23,7 @@ from vidrnn.errors import DecodeError
 from vidrnn.evaluate import evaluate, write_evaluation
 from vidrnn.extract import extract_features
 from vidrnn.gate import gate
+from vidrnn.health import health
 from vidrnn.index import index_videos
 from vidrnn.params import load_params
 from vidrnn.report import write_report
@@ -409,8 +410,11 @@ def report(root: Path, index: pa.Table, out: Path) -> None:
     folders = (root / "videos", index, out / "features", out / "model", out / "scores")
     make_tables(*folders, PARAMETERS.alarms, out / "tables", out / "media")
     evaluation = evaluate(out / "features", out / "scores", out / "tables", out / "model", root / "labels", PARAMETERS)
-    write_evaluation(evaluation, out / "metrics.parquet", out / "metrics.json", out / "plots")
-    inputs = [out / name for name in ("tables", "media", "promotions.parquet", "metrics.parquet", "model")]
+    write_evaluation(evaluation, out / "metrics.parquet", out / "metrics.json", out / "cameras.json", out / "plots")
+    write_table(out / "health.parquet", health(out / "features", out / "tables", PARAMETERS), SCHEMAS["health"])
+    inputs = [
+        out / name for name in ("tables", "media", "promotions.parquet", "metrics.parquet", "health.parquet", "model")
+    ]
     write_report(*inputs, out / "report.html", PARAMETERS)
 
 

@@ -192,6 +192,7 @@ def write_report(
     media_dir: Path,
     promotions_path: Path,
     metrics_path: Path,
+    health_path: Path,
     model_dir: Path,
     out: Path,
     params: Params,
@@ -203,6 +204,7 @@ def write_report(
         media_dir: with a picture of every event.
         promotions_path: the table of what the gate decided.
         metrics_path: the table of measures.
+        health_path: the table of the cameras' nights.
         model_dir: with a folder a camera that has a model.
         out: the HTML file.
         params: alarms.per_hour, evaluate.confidence and report.max_events are shown or used.
@@ -254,6 +256,7 @@ def write_report(
         "num_events": len(events),
         "videos": sorted(videos, key=lambda row: STATUSES.index(row["status"])),
         "figures": figures,
+        "troubled": _troubled(health_path),
         "measures": MEASURES,
         "kinds": KINDS,
         "gate_measures": GATE_MEASURES,
@@ -281,6 +284,13 @@ def _figures(path: Path) -> Figures:
     for row in read_table(path, SCHEMAS["metrics"]).to_pylist():
         figures[row["camera_id"]][row["name"]] = Value(*(_finite(row[key]) for key in ("value", "low", "high")))
     return figures
+
+
+def _troubled(path: Path) -> list[Row]:
+    """The last night of each camera, where not all was well."""
+    nights = read_table(path, SCHEMAS["health"]).to_pylist()  # of a camera in order of time
+    last = {row["camera_id"]: row for row in nights}
+    return [row for row in last.values() if not row["ok"]]
 
 
 def _finite(value: float | None) -> float | None:

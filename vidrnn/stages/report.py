@@ -7,13 +7,14 @@ from vidrnn.report import plural, write_report
 from vidrnn.stages import run_stage
 
 
-def main(tables_dir: str, media_dir: str, promotions: str, metrics: str, model_dir: str, out: str) -> None:
+def main(tables_dir: str, media_dir: str, promotions: str, metrics: str, health: str, model_dir: str, out: str) -> None:
     """All that earlier stages found and measured, to one page."""
     count = write_report(
         Path(tables_dir),
         Path(media_dir),
         Path(promotions),
         Path(metrics),
+        Path(health),
         Path(model_dir),
         Path(out),
         load_params(),
