@@ -79,12 +79,13 @@ class Questions:
     def admitting(self, stretches: Iterable[Array]) -> "Questions":
         """The same, wider at the places of footage that somebody called normal, so that there it is ordinary.
 
-        Where a question was surprised, at the cells around that and for that question alone, as much of it reaches what
-        a high quantile of ordinary frames reaches. What goes further, lies elsewhere or is asked otherwise counts as
-        before.
+        Where a question was surprised, at the cells around that and for that question alone, as much of it is as rare
+        as what half of the ordinary frames reach: many questions are surprised together, and must not add up to an
+        alarm. What goes further, lies elsewhere or is asked otherwise counts as before.
         """
         highest = np.max([maps.max(0, initial=0) for maps in stretches], axis=0, initial=0)  # (Q, rows, columns)
-        needed = maximum_filter(highest, (0, 3, 3)) / self.base[:, None, None]
+        half = math.log(0.5) / math.log(1 - _HIGH_QUANTILE)  # of the base, up to which rarity goes with the surprise
+        needed = maximum_filter(highest, (0, 3, 3)) / (half * self.base[:, None, None])
         return replace(self, width=np.maximum(self.width, needed).round(_DIGITS).astype(np.float32))
 
     def rarities(self, maps: Array) -> Array:
