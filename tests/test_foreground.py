@@ -50,10 +50,17 @@ def test_an_object_is_its_box_and_its_velocity():
     assert regions.velocities.tolist() == [[0.5, -0.25]]
 
 
-def test_its_shadow_is_none():
+def test_its_shadow_is_none_where_there_is_colour_and_in_front_where_there_is_none():
     box, shadow = (40, 30, 60, 70), (60, 60, 110, 70)
-    lit = finder().push(SECONDS, picture(box, shadow=shadow), None, 0.0, motion(box, shadow))
-    assert near(boxes_of(lit), [box], 2)
+    usual = np.stack([np.full((HEIGHT // 2, WIDTH // 2), level, np.uint8) for level in (90, 150)])
+    colour = usual.copy()
+    colour[:, 30:35, 30:55] = np.array((107, 140))[:, None, None]  # that of the ground, fainter
+    colour[:, 15:35, 20:30] = 128
+    shown = SECONDS, picture(box, shadow=shadow)
+    coloured = finder(colours=np.stack([usual] * 8)).push(*shown, colour, 0.0, motion(box, shadow))
+    assert near(boxes_of(coloured), [box], 2)
+    grey = finder().push(*shown, None, 0.0, motion(box, shadow))  # dark clothes would look the same
+    assert near(boxes_of(grey), [(40, 30, 110, 70)], 2)
 
 
 def test_colour_tells_a_shadow_from_what_is_only_darker():

@@ -2,7 +2,7 @@
 
 A background of its own, which nothing that counts as an object enters. A pixel is in front where luma departs from it
 by more than is usual there, or where colour does. A shadow is darker by a nearly constant ratio and has the colour of
-the ground in that ratio. What moved in and stays is an object for a stated time; what has no outline of its own is the
+the ground in that ratio; without colour it cannot be told from dark clothes, and both are in front. What moved in and stays is an object for a stated time; what has no outline of its own is the
 hole that something left, and becomes background at once.
 """
 
@@ -113,16 +113,16 @@ class Foreground:
         ground = cv2.add(self._background, exposure, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # as documented
         departure = np.asarray(cv2.absdiff(picture, ground), np.uint8)
         front = np.asarray(cv2.compare(departure, self._limit, cv2.CMP_GT), np.uint8)
-        now, before = (cv2.convertScaleAbs(levels, beta=_FLOOR) for levels in (picture, ground))
-        ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
-        shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
         if colour is not None and self._colour is not None:
+            now, before = (cv2.convertScaleAbs(levels, beta=_FLOOR) for levels in (picture, ground))
+            ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
+            shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
             stands_out, is_ground = self._told_by_colour(colour, self._colour, ratio)
-            front |= stands_out
-            shade &= is_ground
+            front = self._without_shade(front | stands_out, shade & is_ground, ratio, ground)
         self._still += np.float32(seconds)
         self._still[motion.share > 0] = 0
-        parts = _Parts.of(self._without_shade(front, shade, ratio, ground))
+        closed = cv2.morphologyEx(front, cv2.MORPH_CLOSE, np.ones((_CLOSE, _CLOSE), np.uint8))
+        parts = _Parts.of(np.asarray(closed, np.uint8))
         kept, gone = self._sort(parts, picture, ground, motion)
         self._pushed += 1
         self._due += seconds
@@ -149,13 +149,12 @@ class Foreground:
         return _doubled(out > _COLOUR_LEVELS), _doubled(cv2.blur(off, (3, 3)) < _SHADE_COLOUR)
 
     def _without_shade(self, front: Luma, maybe: Luma, ratio: Luma, ground: Luma) -> Luma:
-        """What is in front but no shadow, gaps closed: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
+        """What is in front but no shadow: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
         differs = cv2.morphologyEx(ratio, cv2.MORPH_GRADIENT, _RIM)
         core = np.asarray(cv2.compare(differs, cv2.LUT(ground, self._shade_range), cv2.CMP_LT), np.uint8)
         core &= maybe & front
         grown = np.asarray(cv2.dilate(core, np.ones((_PENUMBRA, _PENUMBRA), np.uint8)), np.uint8) & maybe
-        left = cv2.subtract(front, grown)
-        return np.asarray(cv2.morphologyEx(left, cv2.MORPH_CLOSE, np.ones((_CLOSE, _CLOSE), np.uint8)), np.uint8)
+        return np.asarray(cv2.subtract(front, grown), np.uint8)
 
     def _sort(self, parts: "_Parts", picture: Luma, ground: Luma, motion: Motion) -> tuple[list[int], list[int]]:
         """The parts that are objects, and those that become background."""
