@@ -2,8 +2,9 @@
 
 A background of its own, which nothing that counts as an object enters. A pixel is in front where luma departs from it
 by more than is usual there, or where colour does. A shadow is darker by a nearly constant ratio and has the colour of
-the ground in that ratio; without colour it cannot be told from dark clothes, and both are in front. What moved in and stays is an object for a stated time; what has no outline of its own is the
-hole that something left, and becomes background at once.
+the ground in that ratio; without colour it cannot be told from dark clothes, and both are in front. What moved in and
+stays is an object for a stated time; what has no outline of its own is the hole that something left, and becomes
+background at once.
 """
 
 from dataclasses import dataclass
