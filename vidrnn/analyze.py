@@ -117,6 +117,7 @@ class _Listener:
         self._observer = self._model.observer()
         self._level: float | None = None
         self._last = -1
+        self._waiting: list[tuple[float, bool]] = []  # seconds and validity of rows that have no score yet
         self._times: list[float] = []
         self._scores: list[float] = []
         self._alarms: list[bool] = []
@@ -130,20 +131,31 @@ class _Listener:
             return  # the scoring will say what is wrong
         times = np.array([base.seconds(row.pts - start) for row in rows])
         cells = np.stack([row.cells for row in rows])[:, CHANNELS.index(MODELLED[0]) :].astype(np.float32)
-        raw = np.concatenate([self._judge(stretch) for stretch in self._observer.push(cells, times)])
-        # The average goes on from where it was.
-        before = [] if self._level is None else [self._level], self._times[-1:] if self._level is not None else []
-        smooth = causal_average([*before[0], *raw], np.array([*before[1], *times]), self._model.smoothing_seconds)
-        smooth = smooth[len(before[0]) :]
-        self._level, self._last = float(smooth[-1]), rows[-1].frame_index
-        self._times += times.tolist()
-        self._scores += smooth.tolist()
-        self._alarms += [bool(row.valid and score > self._threshold) for row, score in zip(rows, smooth, strict=True)]
-        self._tell(over=float(times[-1]) - self._merge_seconds)
+        self._waiting += zip(times.tolist(), (row.valid for row in rows), strict=True)
+        self._last = rows[-1].frame_index
+        self._take(self._observer.push(cells, times))
 
     def flush(self) -> None:
         """Tell of what the end of the footage ends."""
+        self._take(self._observer.flush())
         self._tell(over=float("inf"))
+
+    def _take(self, stretches: Iterator[Surprise]) -> None:
+        """Score what the observer has seen: at a start it waits for some rows before it speaks of the first."""
+        for stretch in stretches:
+            raw = self._judge(stretch)
+            times, valid = zip(*self._waiting[: len(raw)], strict=True)
+            del self._waiting[: len(raw)]
+            # The average goes on from where it was.
+            before = [] if self._level is None else [(self._times[-1], self._level)]
+            moments = np.array([*(time for time, _ in before), *times])
+            smooth = causal_average([*(level for _, level in before), *raw], moments, self._model.smoothing_seconds)
+            smooth = smooth[len(before) :]
+            self._level = float(smooth[-1])
+            self._times += times
+            self._scores += smooth.tolist()
+            self._alarms += [bool(now and score > self._threshold) for now, score in zip(valid, smooth, strict=True)]
+            self._tell(over=times[-1] - self._merge_seconds)
 
     def _judge(self, stretch: Surprise) -> npt.NDArray[np.float32]:
         """The highest score of each frame; keeps the reasons."""

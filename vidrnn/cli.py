@@ -108,17 +108,7 @@ def metrics(
     """
     from vidrnn import results
 
-    measured = results.metrics(rev=rev)
-    with _output() as out:
-        if as_json:
-            print(json.dumps(measured, indent=2, ensure_ascii=False), file=out)
-        else:
-            import pandas as pd
-
-            from vidrnn.revisions import leaves
-
-            named = [(name, _text(value)) for name, value in leaves(measured)]
-            out.write(_grid(pd.DataFrame(named, columns=["name", "value"]), out))
+    _print_nested(results.metrics(rev=rev), as_json)
 
 
 @commands.command()
@@ -194,18 +184,9 @@ def lineage(
 
     Example: vidrnn lineage 3f0c2a9d41b7e655
     """
-    import pandas as pd
-
     from vidrnn import results
-    from vidrnn.revisions import leaves
 
-    found = results.lineage(event_id, rev=rev)
-    with _output() as out:
-        if as_json:
-            print(json.dumps(found, indent=2, ensure_ascii=False), file=out)
-        else:
-            named = [(name, _text(value)) for name, value in leaves(found)]
-            out.write(_grid(pd.DataFrame(named, columns=["name", "value"]), out))
+    _print_nested(results.lineage(event_id, rev=rev), as_json)
 
 
 @commands.command()
@@ -424,6 +405,20 @@ def _output() -> Iterator[TextIO]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
         raise typer.Exit from None
+
+
+def _print_nested(found: dict[str, Any], as_json: bool) -> None:
+    """Nested objects, as JSON or as a table of their innermost values."""
+    with _output() as out:
+        if as_json:
+            print(json.dumps(found, indent=2, ensure_ascii=False), file=out)
+        else:
+            import pandas as pd
+
+            from vidrnn.revisions import leaves
+
+            named = [(name, _text(value)) for name, value in leaves(found)]
+            out.write(_grid(pd.DataFrame(named, columns=["name", "value"]), out))
 
 
 def _text(value: Any) -> str:

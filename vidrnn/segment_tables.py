@@ -96,7 +96,7 @@ def find_segments(video: dict[str, Any], shots: Path, scores: pa.Table, end: tup
 
 def _nothing(start: int, stop: int) -> Signatures:
     """The signatures of frames without pictures."""
-    return np.zeros((stop - start, 1, 1), np.uint8)
+    return np.zeros((stop - start, *SCHEMAS["shots"].field("signature").type.shape), np.uint8)
 
 
 def _surprise(scores: pa.Table) -> npt.NDArray[np.float32]:

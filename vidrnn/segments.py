@@ -281,6 +281,8 @@ def find_changes(surprise: Array, seconds: Seconds, begins: Sequence[int]) -> li
                 continue
             at = np.array([now - _LONG_SECONDS, now - _PAST_SECONDS, now - _NEXT_SECONDS, now + _NEXT_SECONDS])
             long, past, last, stop = np.searchsorted(seconds, at).tolist()
+            if last == t:  # the footage has a gap here: there is nothing to compare with
+                continue
             trifle = _TRIFLE * float(surprise[max(first, long) : stop].mean()) + 1e-9
             before = surprise[max(first, past) : t]
             level = float(np.median(before)) + trifle
