@@ -38,12 +38,11 @@ from vidrnn.demo import render_plans
 from vidrnn.demo_plan import FILE_SECONDS, Plan, plan_demo, plan_file
 from vidrnn.demo_scene import PLACES
 from vidrnn.errors import LabelsError, VidrnnError
-from vidrnn.evaluate import label_frames
 from vidrnn.extract import extract_features
 from vidrnn.fan_out import fan_out_all
 from vidrnn.gate import gate
 from vidrnn.index import index_videos
-from vidrnn.labels import load_labels
+from vidrnn.labels import label_frames, load_labels
 from vidrnn.metrics import Bools, Ints, poisson_interval
 from vidrnn.params import Params, load_params
 from vidrnn.rescore import score_videos

@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter1d
 from synthetic import write_regions
 
 from vidrnn.errors import CheckpointError, LabelsError, SchemaError
-from vidrnn.evaluate import PROMISES, evaluate, hold_until_next, label_frames, source_times, write_evaluation
+from vidrnn.evaluate import PROMISES, evaluate, hold_until_next, source_times, write_evaluation
+from vidrnn.labels import label_frames
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.stages import evaluate as stage

@@ -30,12 +30,12 @@ LAYERS = (
     (
         "work",
         "analyze annotate doctor report results revisions tables object_tables segment_tables health evaluate gate "
-        "train rescore score ray_fit fit extract intake index demo fan_out",
+        "contest train rescore score ray_fit fit extract intake index demo fan_out",
     ),
     (
         "domain",
-        "metrics labels events tracks objects segments calibration surprise checkpoint losses model cells marked "
-        "windows features foreground camera sequences decode encode demo_plan demo_scene easel figures",
+        "metrics labelled labels events tracks objects segments calibration surprise checkpoint losses model cells "
+        "marked windows features foreground camera sequences decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params schema timebase errors"),

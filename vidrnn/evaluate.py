@@ -22,7 +22,7 @@ from vidrnn.calibration import Calibration, HeldOut
 from vidrnn.cards import CARD, camera_dir, load_card
 from vidrnn.errors import CheckpointError, SchemaError
 from vidrnn.feedback import NORMAL, UNUSUAL, Mark
-from vidrnn.labels import Labels, load_labels
+from vidrnn.labels import Labels, label_frames, load_labels
 from vidrnn.metrics import (
     Bools,
     Confusion,
@@ -443,19 +443,6 @@ def source_times(frame_index: Ints, time_seconds: Floats, num_frames: int, durat
     if frame_index[0] > 0:
         knots = np.concatenate(([0], knots[0])), np.concatenate(([0.0], knots[1]))
     return np.interp(np.arange(num_frames + 1), *knots)
-
-
-def label_frames(clock: Ints | Floats, intervals: Ints | Floats) -> Bools:
-    """Whether each instant lies in any interval [onset, offset).
-
-    Args:
-        clock: (N,) ascending, frames or seconds.
-        intervals: (L, 2) in the same unit.
-    """
-    unusual = np.zeros(len(clock), dtype=np.bool_)
-    for onset, offset in intervals:
-        unusual[np.searchsorted(clock, onset) : np.searchsorted(clock, offset)] = True
-    return unusual
 
 
 def _microseconds(seconds: Floats) -> Floats:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ from vidrnn.errors import LabelsError
 FILES = ("events.csv", "regions.csv", "objects.csv")
 SECONDS_SLACK = 0.5  # an interval in seconds may end this much after the video: people round
 
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.floating[Any]]
 _EVENT_COLUMNS = (("onset_frame", "offset_frame"), ("onset_seconds", "offset_seconds"))
 _BOX_COLUMNS = (("frame_index", "x0", "y0", "x1", "y1"),)
 
@@ -77,6 +79,19 @@ def load_labels(labels_dir: Path, videos: pa.Table) -> Labels:
         regions=_read_boxes(labels_dir / FILES[1], known) if FILES[1] in names else None,
         objects=_read_boxes(labels_dir / FILES[2], known) if FILES[2] in names else None,
     )
+
+
+def label_frames(clock: Numbers, intervals: Numbers) -> npt.NDArray[np.bool_]:
+    """Whether each instant lies in any interval [onset, offset).
+
+    Args:
+        clock: (N,) ascending, frames or seconds.
+        intervals: (L, 2) in the same unit.
+    """
+    unusual = np.zeros(len(clock), dtype=np.bool_)
+    for onset, offset in intervals:
+        unusual[np.searchsorted(clock, onset) : np.searchsorted(clock, offset)] = True
+    return unusual
 
 
 def _read_events(path: Path, known: dict[str, dict[str, Any]]) -> pd.DataFrame:

@@ -54,6 +54,15 @@ SCHEMAS: dict[str, pa.Schema] = {
     "training": _schema(
         *_KEY, ("sha256", pa.string(), False), ("digest", pa.string(), False), ("num_analysed", pa.int64(), False)
     ),
+    # A row an interval that events.csv names and whose video is scored; what the gate depends on.
+    "labelled": _schema(
+        *_KEY,
+        ("sha256", pa.string(), False),
+        ("onset_frame", pa.int64()),
+        ("offset_frame", pa.int64()),
+        ("onset_seconds", pa.float64()),
+        ("offset_seconds", pa.float64()),
+    ),
     # A row a connected moving part of an analysed frame; velocity in picture heights per second.
     "regions": _schema(
         ("frame_index", pa.int64(), False),

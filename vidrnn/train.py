@@ -337,6 +337,7 @@ def _write(
             "num_videos": len(own),
             "seconds": round(sum(b.seconds for b in camera.split.fit + held_out), 3),
             "fit": sorted({block.key for block in camera.split.fit}),
+            "held_out": sorted({block.key for block in held_out}),
             "marked_normal": sorted(block.key for block in camera.marked),
         },
         "fit": {"best_epoch": fitted.best_epoch, "validation_loss": best["validation"]},
@@ -372,26 +373,50 @@ def calibrate(
     asked = Questions.measure(width, _valid_maps(model, reader, measured))
     if marked:
         asked = asked.admitting(_valid_maps(model, reader, marked))
-    series, likelihoods = [], []
-    for block in held_out:
-        times, valid = block_times(block)
-        raw = []
-        for row, stretch in _after_run_in(model, reader, block, times):
-            raw.append(asked.score(stretch.maps).max((1, 2)))
-            likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
-        times, valid = times[block.start : block.stop], valid[block.start : block.stop]
-        if valid.any():
-            smooth = causal_average(np.concatenate(raw), times, model.smoothing_seconds)
-            series.append((smooth[valid], times[valid]))
+    seen = [watch(model, asked, reader, block) for block in held_out]
+    series = [(block.scores, block.times) for block in seen if len(block.scores)]
     if not series:
         raise FootageError("no held-out footage is longer than the warm-up; expected longer files")
-    total = np.sum(likelihoods, axis=0)
+    total, count = (sum(getattr(block, name) for block in seen) for name in ("total", "count"))
     heldout = {
         "hours": round(sum(seconds_of(times) for _, times in series) / 3600, 6),
-        "nll": round(float(total[0] / max(total[1], 1)), 6),
+        "nll": round(float(total / max(count, 1)), 6),
         "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
     }
     return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a model makes of a block.
+
+    Attributes:
+        scores, times: smoothed, and seconds, of the frames that are no warm-up.
+        total, count: the negative log-likelihood, as `likelihood` gives it.
+    """
+
+    scores: Array
+    times: npt.NDArray[np.float64]
+    total: float
+    count: float
+
+    @property
+    def nll(self) -> float:
+        """A cell's, on average."""
+        return self.total / max(self.count, 1)
+
+
+def watch(model: CameraModel, asked: Questions, reader: CellReader, block: Block) -> Watched:
+    """Look at a block, by a memory that was there a little before."""
+    times, valid = block_times(block)
+    raw, likelihoods = [], []
+    for row, stretch in _after_run_in(model, reader, block, times):
+        raw.append(asked.score(stretch.maps).max((1, 2)))
+        likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
+    times, valid = times[block.start : block.stop], valid[block.start : block.stop]
+    total, count = np.sum(likelihoods, axis=0)
+    scores = causal_average(np.concatenate(raw), times, model.smoothing_seconds)[valid]
+    return Watched(scores, times[valid], float(total), float(count))
 
 
 def _valid_maps(model: CameraModel, reader: CellReader, blocks: Sequence[Block]) -> Iterator[Array]:

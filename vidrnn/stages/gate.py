@@ -13,6 +13,7 @@ from vidrnn.storage import read_table, write_table
 def main(
     features: str,
     training: str,
+    labelled: str,
     feedback: str,
     candidate: str,
     champion: str,
@@ -20,12 +21,14 @@ def main(
     out: str,
     promotions: str,
 ) -> None:
-    """Held-out footage, marks and two models a camera in; the one that is kept, and why, out."""
+    """Held-out and labelled footage, marks and two models a camera in; the one that is kept, and why, out."""
     marks = read_marks(Path(feedback))
-    listed = read_table(Path(training), SCHEMAS["training"])
+    listed, intervals = (
+        read_table(Path(path), SCHEMAS[name]) for path, name in ((training, "training"), (labelled, "labelled"))
+    )
     refused = frozenset(Path(withdrawn).read_text(encoding="utf-8").split())
     models = Path(candidate), Path(champion), Path(out)
-    decided = gate(Path(features), listed, *models, load_params(), refused, marks)
+    decided = gate(Path(features), listed, *models, load_params(), refused, marks, intervals)
     write_table(Path(promotions), decided, SCHEMAS["promotions"])
 
 
