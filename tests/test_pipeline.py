@@ -35,7 +35,7 @@ LAYERS = (
     (
         "domain",
         "metrics labelled labels events tracks objects segments calibration surprise checkpoint losses model cells "
-        "marked windows features foreground camera sequences decode encode demo_plan demo_scene easel figures",
+        "marked windows features foreground camera sequences media decode encode demo_plan demo_scene easel figures",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params schema timebase errors"),
@@ -43,7 +43,7 @@ LAYERS = (
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
 PICTURES = (
     *("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "foreground"),
-    "tables",
+    "media",
 )
 MADE_BY_HAND = {"data/champion", "data/feedback.csv", "data/retired.csv", "data/withdrawn.csv"}
 # Which modules may import a package.

@@ -15,11 +15,12 @@ from vidrnn.camera import View
 from vidrnn.cards import camera_dir
 from vidrnn.decode import VideoReader, open_video
 from vidrnn.encode import VideoWriter
+from vidrnn.events import CLIP, HEAT, PICTURE
 from vidrnn.features import ROWS, signature
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import digest, read_metadata, read_table, video_path, write_json, write_table
-from vidrnn.tables import HEAT, _heated, explain, make_tables
+from vidrnn.tables import explain, make_tables
 from vidrnn.timebase import TimeBase
 from vidrnn.windows import MODELLED
 
@@ -152,13 +153,9 @@ class Scored:
         path = video_path(self.root / "tables" / name, video_id.split("/")[0], video_id)
         return read_table(path, SCHEMAS[name]).to_pylist()
 
-    def pictures(self):
-        """Those of events and segments; every event has a heat map beside its own."""
-        names = {path.stem for path in (self.root / "media").rglob("*.jpg")}
-        return sorted(name for name in names if not name.endswith(HEAT))
-
-    def heated(self):
-        return sorted(path.stem.removesuffix(HEAT) for path in (self.root / "media").rglob(f"*{HEAT}.jpg"))
+    def pictures(self, suffix=PICTURE):
+        """What events and segments have one of; every event has a heat map and a clip beside its picture."""
+        return sorted(path.name.removesuffix(suffix) for path in (self.root / "media").rglob(f"*{suffix}"))
 
     def row(self, video_id):
         return next(row for row in self.index if row["video_id"] == video_id)
@@ -439,10 +436,7 @@ def test_what_moves_is_detections_and_a_track(made):
         assert track["mean_speed"] == pytest.approx(29 / 64 / scores[-1]["time_seconds"])
 
 
-def test_every_picture_of_an_event_has_a_heat_map(made):
+def test_every_picture_of_an_event_has_a_heat_map_and_a_clip(made):
     shown = [event["event_id"] for name in made.scores for event in made.read("events", name)]
-    assert made.heated() == sorted(set(shown) & set(made.pictures())) and made.heated()
-    cells = np.zeros((4, 6), np.float32)
-    cells[1, 4] = 3.0
-    heat = _heated(np.full((80, 120, 3), 90, np.uint8), cells).astype(int)
-    assert heat[30, 90, 2] - heat[30, 90, 0] > 60 and np.ptp(heat[70, 10]) == 0  # red there, grey elsewhere
+    seen = sorted(set(shown) & set(made.pictures()))
+    assert seen and made.pictures(HEAT) == made.pictures(CLIP) == seen

@@ -5,6 +5,7 @@ and no protocol at all: a playlist in disguise reaches neither the network nor a
 the bytes and told the codec.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -254,11 +255,11 @@ class VideoReader:
         """
         missing = set()
         for pts in sorted(wanted):
-            frame = self._search(pts)
-            if frame is None:
+            found = self._search(pts)
+            if found is None:
                 missing.add(pts)
             else:
-                yield pts, _upright(frame, self._aspect)
+                yield pts, _upright(found[0], self._aspect)
         if not missing:
             return
         with VideoReader(self._path) as again:
@@ -269,16 +270,41 @@ class VideoReader:
                 if not missing:
                     break
 
-    def _search(self, pts: int) -> VideoFrame | None:
-        """The frame at `pts`; None where a search ends behind it, as in MPEG-TS."""
+    def between(self, start: int, stop: int, step: int) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Frames of [start, stop), no two nearer than `step` ticks, as `pictures` gives them.
+
+        Those before are decoded only as far as a search needs.
+        """
+        found = self._search(start)
+        if found is not None:
+            timed = ((self._pts(frame), frame) for frame in itertools.chain([found[0]], found[1]))
+            yield from self._thinned(timed, start, stop, step)
+        else:  # nothing is at `start` itself, or the search ended behind it
+            with VideoReader(self._path) as again:
+                yield from again._thinned(again._timed(), start, stop, step)
+
+    def _thinned(
+        self, timed: Iterable[tuple[int | None, VideoFrame]], start: int, stop: int, step: int
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        due = start
+        for pts, frame in timed:
+            if pts is not None and pts >= stop:
+                return
+            if pts is not None and pts >= due:
+                yield pts, _upright(frame, self._aspect)
+                due = pts + step
+
+    def _search(self, pts: int) -> tuple[VideoFrame, Iterator[VideoFrame]] | None:
+        """The frame at `pts`, and those after it; None where a search ends behind it, as in MPEG-TS."""
         try:
             self._container.seek(pts, stream=self._stream, backward=True)
         except (av.FFmpegError, OSError):
             return None
-        for frame in self._decoded():
+        decoded = self._decoded()
+        for frame in decoded:
             found = self._pts(frame)
             if found is not None and found >= pts:
-                return frame if found == pts else None
+                return (frame, decoded) if found == pts else None
         return None
 
 
@@ -388,6 +414,14 @@ class PictureReader:
             decoded = path and self._decode(path)
             if decoded:
                 yield pts, _upright(*decoded)
+
+    def between(self, start: int, stop: int, step: int) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Those of [start, stop), no two nearer than `step` numbers, as `pictures` gives them."""
+        due = start
+        for pts in sorted(number - self._first for number in self._paths):
+            if due <= pts < stop:
+                yield from self.pictures([pts])
+                due = pts + step
 
 
 def open_video(path: Path, picture_step: TimeBase, threads: int = 1) -> VideoReader | PictureReader:

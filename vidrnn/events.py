@@ -1,4 +1,4 @@
-"""Scores to events: which analysed frames raise an alarm, and which alarms are one event."""
+"""Scores to events: which analysed frames raise an alarm, which alarms are one event, and what of it is shown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 START_SECONDS = 0.8  # of footage that the first average of its cells is taken over
+PICTURE, HEAT, CLIP = ".jpg", "-heat.png", ".mp4"  # what follows an event's id in the names of what shows it
+CLIP_SECONDS = 6.0  # at most
+_AROUND_SECONDS = 1.0  # of footage before and after an event that its clip shows, too
 Floats = npt.NDArray[np.float32]
 Seconds = npt.NDArray[np.float64]
 
@@ -55,3 +58,9 @@ def find_spans(scores: Floats, alarms: npt.NDArray[np.bool_], times: Seconds, me
         # A joined run may hold frames without an alarm; its peak is an alarm all the same.
         spans.append(Span(int(group[0]), int(group[-1]) + 1, int(group[np.argmax(scores[group])])))
     return spans
+
+
+def clip_interval(onset: float, offset: float, peak: float) -> tuple[float, float]:
+    """The seconds [start, stop) that a clip of an event shows: all of it, or what is about its peak."""
+    start = max(0.0, onset - _AROUND_SECONDS, peak - CLIP_SECONDS / 2)
+    return start, min(offset + _AROUND_SECONDS, start + CLIP_SECONDS)

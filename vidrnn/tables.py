@@ -1,4 +1,4 @@
-"""Scores to tables of videos, frames, events, objects and segments, and a picture of every event and segment."""
+"""Scores to tables of videos, frames, events, objects and segments, with the pictures and clips of what they tell."""
 
 import hashlib
 import json
@@ -8,19 +8,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, Tail
 from vidrnn.camera import Incident, View, incidents
 from vidrnn.cards import camera_dir, cameras_in, load_card
-from vidrnn.decode import open_video
 from vidrnn.errors import DecodeError
-from vidrnn.events import Span, find_spans
+from vidrnn.events import CLIP, HEAT, PICTURE, Span, find_spans
 from vidrnn.fan_out import fan_out_all
+from vidrnn.media import write_media
 from vidrnn.object_tables import Objects, find_objects
 from vidrnn.objects import BOX
 from vidrnn.params import AlarmsParams
@@ -32,17 +29,11 @@ from vidrnn.storage import (
     read_metadata,
     read_table,
     remove_orphans,
-    replacing,
     stage_digest,
     video_path,
     write_table,
 )
-from vidrnn.timebase import TimeBase
 
-PICTURE_WIDTH = 640  # pixels at most, of the picture of an event or segment
-_JPEG_QUALITY = 88
-HEAT = "-heat"  # what follows an event's id in the name of its heat map
-_HEAT_SHARE = 0.7  # of its colour where it is hottest
 PARTS = ("frames", "events", "detections", "tracks", "segments")  # a folder of each, with a file a video
 
 
@@ -79,7 +70,7 @@ def make_tables(
         features, models, scores: roots of earlier stages.
         alarms: the rate that sets the threshold, and which alarms are one event.
         out: gets `videos.parquet`, and a file a video below a folder for each of `PARTS`.
-        media: gets a JPEG an event and a segment, named by its id, and the heat map of an event, `<id>-heat.jpg`.
+        media: gets what `media.write_media` makes of events and segments.
     """
     decoded = {row["video_id"]: row for row in read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()}
     skipped = json.loads((scores / "skipped.json").read_text(encoding="utf-8"))
@@ -162,10 +153,10 @@ def _picture_paths(job: _Job) -> list[Path]:
     """Of the events and segments that the tables tell."""
     if not job.row["width"]:  # of a sequence there is no picture
         return []
-    ids = pq.read_table(job.outs["events"], columns=["event_id"], partitioning=None)["event_id"].to_pylist()
-    ids += [f"{event_id}{HEAT}" for event_id in ids]
-    ids += pq.read_table(job.outs["segments"], columns=["segment_id"], partitioning=None)["segment_id"].to_pylist()
-    return [job.pictures / f"{name}.jpg" for name in ids]
+    events = pq.read_table(job.outs["events"], columns=["event_id"], partitioning=None)["event_id"].to_pylist()
+    segments = pq.read_table(job.outs["segments"], columns=["segment_id"], partitioning=None)["segment_id"].to_pylist()
+    names = [f"{event_id}{suffix}" for event_id in events for suffix in (PICTURE, HEAT, CLIP)]
+    return [job.pictures / name for name in [*names, *(f"{segment_id}{PICTURE}" for segment_id in segments)]]
 
 
 def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str) -> dict[str, Any]:
@@ -179,21 +170,16 @@ def _video_row(row: dict[str, Any], decoded: dict[str, Any] | None, skipped: str
 
 
 def _make(job: _Job) -> None:
-    """Write what one video lacks: the tables, and then the pictures of events and segments."""
+    """Write what one video lacks: the tables, and then the pictures and clips of events and segments."""
     if not _has_tables(job):
         _write_tables(job)
     if not job.row["width"]:
         return
-    peaks = read_table(job.outs["events"], SCHEMAS["events"], ["event_id", "peak_seconds"]).to_pylist()
-    frames = read_table(job.outs["frames"], SCHEMAS["frames"], ["time_seconds", "pts"])
-    pts_at = dict(zip(frames["time_seconds"].to_pylist(), frames["pts"].to_pylist(), strict=True))
-    wanted: dict[int, list[str]] = {}
-    for peak in peaks:
-        names = [peak["event_id"], f"{peak['event_id']}{HEAT}"]
-        wanted.setdefault(pts_at[peak["peak_seconds"]], []).extend(names)
-    for segment in read_table(job.outs["segments"], SCHEMAS["segments"], ["key_pts", "segment_id"]).to_pylist():
-        wanted.setdefault(segment["key_pts"], []).append(segment["segment_id"])
-    _write_pictures(job, wanted)
+    frames, events, segments = (read_table(job.outs[part], SCHEMAS[part]) for part in ("frames", "events", "segments"))
+    try:
+        write_media(job.source, job.row, frames, events, segments, job.scores, job.pictures)
+    except DecodeError as error:
+        print(f"tables: {job.row['video_id']}: no pictures of it: {error}", flush=True)
 
 
 def _write_tables(job: _Job) -> None:
@@ -392,40 +378,3 @@ def _sided(low: float, high: float, ways: tuple[str, str]) -> str:
     if high <= 0:
         return f"{-high:.2f}–{-low:.2f} {negative}"
     return f"{-low:.2f} {negative} to {high:.2f} {positive}"
-
-
-def _cells_at(scores: Path, pts: int) -> npt.NDArray[np.float32]:
-    """The (rows, columns) scores of the cells of a frame."""
-    row = int(np.flatnonzero(pq.read_table(scores, columns=["pts"], partitioning=None)["pts"].to_numpy() == pts)[0])
-    cells = pq.read_table(scores, columns=["cells"], partitioning=None)["cells"].slice(row, 1).combine_chunks()
-    return np.asarray(cells.to_numpy_ndarray()[0], np.float32)
-
-
-def _heated(picture: npt.NDArray[np.uint8], cells: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """A grey copy of a picture, coloured where cells score, up to red at the highest of them."""
-    size = picture.shape[1], picture.shape[0]
-    heat = cv2.resize(np.maximum(cells, 0) / max(float(cells.max()), 1e-6), size, interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_JET)
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    share = (_HEAT_SHARE * heat)[..., None]
-    return np.asarray(grey * (1 - share) + colours * share, np.uint8)
-
-
-def _write_pictures(job: _Job, wanted: dict[int, list[str]]) -> None:
-    """A JPEG of the frame at each pts, by these names; one that cannot be decoded again has none."""
-    if not wanted:
-        return
-    try:
-        with open_video(job.source, TimeBase(job.row["time_base_num"], job.row["time_base_den"])) as reader:
-            for pts, picture in reader.pictures(sorted(wanted)):
-                scale = min(1.0, PICTURE_WIDTH / picture.shape[1])
-                small = np.asarray(
-                    cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-                )
-                for name in wanted[pts]:
-                    shown = _heated(small, _cells_at(job.scores, pts)) if name.endswith(HEAT) else small
-                    body = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-                    with replacing(job.pictures / f"{name}.jpg") as partial:
-                        partial.write_bytes(np.asarray(body).tobytes())
-    except DecodeError as error:
-        print(f"tables: {job.row['video_id']}: no pictures of it: {error}", flush=True)

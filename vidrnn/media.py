@@ -1,0 +1,123 @@
+"""What shows an event or a segment: a picture, a heat map to lay over it, and a short clip, small enough for a page."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidrnn.decode import PictureReader, VideoReader, open_video
+from vidrnn.encode import VideoWriter
+from vidrnn.events import CLIP, HEAT, PICTURE, clip_interval
+from vidrnn.storage import replacing
+from vidrnn.timebase import TimeBase
+
+Picture = npt.NDArray[np.uint8]
+
+PICTURE_WIDTH = 640  # pixels at most
+CLIP_WIDTH = 320  # likewise
+CLIP_RATE = 10  # frames/s at most
+CLIP_BYTES = 20_000  # about, at most: the encoder may spend no more bits
+_JPEG_QUALITY = 88
+_CLIP_CRF, _CLIP_PRESET = 30, "medium"
+_HEAT_SHARE = 0.75  # how much a heat map covers where it is hottest
+
+
+def write_media(
+    source: Path,
+    video: dict[str, Any],
+    frames: pa.Table,
+    events: pa.Table,
+    segments: pa.Table,
+    scores: Path,
+    folder: Path,
+) -> None:
+    """Write what shows the events and segments of a video.
+
+    Of an event `<event_id>.jpg`, the frame at its peak; `<event_id>-heat.png`, a pixel a cell, to be laid over it; and
+    `<event_id>.mp4`, a clip of it without sound, which begins as `events.clip_interval` says. Of a segment
+    `<segment_id>.jpg`, its key frame. What cannot be decoded again has none.
+
+    Args:
+        source: the file.
+        video: its row of the table `videos`.
+        frames, events, segments: its rows of these tables.
+        scores: its score file.
+        folder: where to.
+
+    Raises:
+        DecodeError: the file can no longer be opened.
+    """
+    seconds, pts = frames["time_seconds"].to_numpy(), frames["pts"].to_numpy()
+    told = events.to_pylist()
+    wanted: dict[int, list[str]] = {}
+    for event in told:
+        wanted.setdefault(int(pts[np.searchsorted(seconds, event["peak_seconds"])]), []).append(event["event_id"])
+    for segment in segments.select(["key_pts", "segment_id"]).to_pylist():
+        wanted.setdefault(segment["key_pts"], []).append(segment["segment_id"])
+    if not wanted:
+        return
+    base = TimeBase(video["time_base_num"], video["time_base_den"])
+    with open_video(source, base) as reader:
+        for at, picture in reader.pictures(sorted(wanted)):
+            body = _within(picture, PICTURE_WIDTH)
+            for name in wanted[at]:
+                _write(folder / f"{name}{PICTURE}", body, cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+        for event in told:
+            peak = int(pts[np.searchsorted(seconds, event["peak_seconds"])])
+            _write(folder / f"{event['event_id']}{HEAT}", heat_map(_cells_at(scores, peak)))
+            start, stop = clip_interval(*(event[f"{name}_seconds"] for name in ("onset", "offset", "peak")))
+            first = int(pts[np.searchsorted(seconds, start)])
+            last = first + round((stop - start) * base.den / base.num)
+            _write_clip(reader, folder / f"{event['event_id']}{CLIP}", first, last)
+
+
+def heat_map(cells: npt.NDArray[np.float32]) -> Picture:
+    """(rows, columns) scores to as many pixels (blue, green, red, opacity), red and dense at the highest of them."""
+    heat = np.maximum(cells, 0) / max(float(cells.max()), 1e-6)
+    colours = cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return np.dstack([colours, (255 * _HEAT_SHARE * heat).astype(np.uint8)])
+
+
+def _cells_at(scores: Path, pts: int) -> npt.NDArray[np.float32]:
+    """The (rows, columns) scores of the cells of a frame."""
+    row = int(np.flatnonzero(pq.read_table(scores, columns=["pts"], partitioning=None)["pts"].to_numpy() == pts)[0])
+    cells = pq.read_table(scores, columns=["cells"], partitioning=None)["cells"].slice(row, 1).combine_chunks()
+    return np.asarray(cells.to_numpy_ndarray()[0], np.float32)
+
+
+def _within(picture: Picture, width: int) -> Picture:
+    scale = min(1.0, width / picture.shape[1])
+    return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _write(path: Path, picture: Picture, *options: int) -> None:
+    body = cv2.imencode(path.suffix, picture, options)[1]
+    with replacing(path) as partial:
+        partial.write_bytes(np.asarray(body).tobytes())
+
+
+def _write_clip(reader: VideoReader | PictureReader, path: Path, first: int, stop: int) -> None:
+    """The frames of [first, stop), small; no file where none of them can be decoded."""
+    base = Fraction(reader.time_base.num, reader.time_base.den)
+    bits = int(8 * CLIP_BYTES / float((stop - first) * base + 1))  # of the second more, the encoder's buffer is one
+    pictures = reader.between(first, stop, max(1, int(1 / (base * CLIP_RATE))))
+    begin = next(pictures, None)
+    if begin is None:
+        return
+    height, width = _even(_within(begin[1], CLIP_WIDTH)).shape[:2]
+    with VideoWriter(
+        path, width, height, CLIP_RATE, crf=_CLIP_CRF, preset=_CLIP_PRESET, max_bits_per_second=bits, time_base=base
+    ) as writer:
+        writer.write(_even(_within(begin[1], CLIP_WIDTH)), begin[0] - first)
+        for pts, picture in pictures:
+            writer.write(_even(_within(picture, CLIP_WIDTH)), pts - first)
+
+
+def _even(picture: Picture) -> Picture:
+    """As H.264 wants it."""
+    return np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
