@@ -83,3 +83,30 @@ def test_a_wrong_size_is_refused(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "clip.mp4", 63, 48, 20)
     with pytest.raises(ValueError, match="64 x 48"), VideoWriter(tmp_path / "clip.mp4", 64, 48, 20) as writer:
         writer.write(np.zeros((40, 64, 3), np.uint8))
+
+
+def test_the_same_bytes_whatever_the_memory_held_before(tmp_path: Path) -> None:
+    """With its look-ahead as it comes, x264 gives several films here."""
+    rng, width = np.random.default_rng(0), 176
+    still = rng.integers(40, 200, (180, width), dtype=np.uint8)
+    pictures = [np.roll(still, k, 1) // 2 + rng.integers(0, 60, still.shape, dtype=np.uint8) for k in range(40)]
+    films = set()
+    for turn in range(6):
+        held = [rng.integers(0, 255, 90_000 * (turn + 1), dtype=np.uint8) for _ in range(20)]
+        del held
+        with VideoWriter(tmp_path / "a.mp4", width, 180, 10, crf=30, preset="medium") as writer:
+            for picture in pictures:
+                writer.write(picture)
+        films.add((tmp_path / "a.mp4").read_bytes())
+    assert len(films) == 1
+
+
+def test_a_limit_of_the_rate_holds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = {}
+    for limit in (None, (80_000, 40_000)):
+        with VideoWriter(tmp_path / "a.mp4", 256, 192, 10, rate_limit=limit) as writer:
+            for _ in range(40):
+                writer.write(rng.integers(0, 255, (192, 256), dtype=np.uint8))
+        sizes[limit] = (tmp_path / "a.mp4").stat().st_size
+    assert sizes[80_000, 40_000] < (4 * 80_000 + 40_000) / 8 * 1.1 < sizes[None] / 4

@@ -144,8 +144,9 @@ def test_ray_tasks_give_the_same_results_and_bytes(
         make_all(root, tmp_path / "model")
         made.append(files_of(root))
     assert made[0] == made[1]
-    # Of each of the two, 4 parts of features, 5 tables, and the pictures of an event, of its heat and of a segment.
-    parts = {"features": 9, "scores": 3, "tables": 11, "media": 6}
+    # Of each of the two, 4 parts of features, 5 tables, and of an event a picture, a heat map and a clip, and
+    # a picture of a segment.
+    parts = {"features": 9, "scores": 3, "tables": 11, "media": 8}
     assert {part: sum(name.startswith(f"{part}/") for name in made[0]) for part in parts} == parts
 
 

@@ -23,7 +23,7 @@ class VideoWriter:
         frame_rate: frames/s that the encoder plans with; also spaces the frames that are written without `pts`.
         crf: x264 quality, lower is better.
         preset: of x264.
-        max_bits_per_second: that it may spend, whatever `crf` asks for; None for no bound.
+        rate_limit: (bits a second, bits at once) that it may spend, whatever `crf` asks for; None for no bound.
         time_base: seconds a tick of `pts`; None for 1 / frame_rate. An .mp4 stores a base 1 / n as it is.
         rotation: degrees counter-clockwise by which a player turns the picture; `av.VideoFrame.rotation` reads it back.
     """
@@ -37,7 +37,7 @@ class VideoWriter:
         *,
         crf: int = 23,
         preset: str = "veryfast",
-        max_bits_per_second: int | None = None,
+        rate_limit: tuple[int, int] | None = None,
         time_base: Fraction | None = None,
         rotation: int = 0,
     ) -> None:
@@ -47,8 +47,10 @@ class VideoWriter:
         self._frame_rate = Fraction(frame_rate)
         self._time_base = time_base or 1 / self._frame_rate
         self._options = {"crf": str(crf), "preset": preset, "threads": "1"}
-        if max_bits_per_second:
-            self._options |= {"maxrate": str(max_bits_per_second), "bufsize": str(max_bits_per_second)}
+        if rate_limit:
+            self._options |= dict(zip(("maxrate", "bufsize"), map(str, rate_limit), strict=True))
+        if width % 128:  # x264 looks ahead at eight macroblocks at once, and there beyond the ends of rows, into chance
+            self._options["mbtree"] = "0"
         self._rotation = rotation
         self._next_pts = Fraction(0)
 

@@ -19,11 +19,11 @@ from vidrnn.timebase import TimeBase
 Picture = npt.NDArray[np.uint8]
 
 PICTURE_WIDTH = 640  # pixels at most
-CLIP_WIDTH = 320  # likewise
+CLIP_WIDTH = 384  # likewise
 CLIP_RATE = 10  # frames/s at most
-CLIP_BYTES = 20_000  # about, at most: the encoder may spend no more bits
+CLIP_BYTES = 28_000  # at most, for all that it takes
 _JPEG_QUALITY = 88
-_CLIP_CRF, _CLIP_PRESET = 30, "medium"
+_CLIP_CRF, _CLIP_PRESET = 31, "medium"
 _HEAT_SHARE = 0.75  # how much a heat map covers where it is hottest
 
 
@@ -104,14 +104,15 @@ def _write(path: Path, picture: Picture, *options: int) -> None:
 def _write_clip(reader: VideoReader | PictureReader, path: Path, first: int, stop: int) -> None:
     """The frames of [first, stop), small; no file where none of them can be decoded."""
     base = Fraction(reader.time_base.num, reader.time_base.den)
-    bits = int(8 * CLIP_BYTES / float((stop - first) * base + 1))  # of the second more, the encoder's buffer is one
+    half = 8 * CLIP_BYTES * 0.48  # bits for its first picture, which all others build on, and as many for all of them
+    limit = int(half / float((stop - first) * base)), int(half)
     pictures = reader.between(first, stop, max(1, int(1 / (base * CLIP_RATE))))
     begin = next(pictures, None)
     if begin is None:
         return
     height, width = _even(_within(begin[1], CLIP_WIDTH)).shape[:2]
     with VideoWriter(
-        path, width, height, CLIP_RATE, crf=_CLIP_CRF, preset=_CLIP_PRESET, max_bits_per_second=bits, time_base=base
+        path, width, height, CLIP_RATE, crf=_CLIP_CRF, preset=_CLIP_PRESET, rate_limit=limit, time_base=base
     ) as writer:
         writer.write(_even(_within(begin[1], CLIP_WIDTH)), begin[0] - first)
         for pts, picture in pictures:
