@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from ruamel.yaml import YAML
 
-from vidrnn import cli, results, schema
+from vidrnn import cli, find, neighbours, results, schema
 from vidrnn.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,14 +75,15 @@ def _commands() -> Iterator[str]:
 
 
 def _python() -> Iterator[str]:
-    yield "## Python\n\n`from vidrnn import results`\n"
-    for name in ("load", "open", "metrics", "metrics_table", "versions", "diff", "lineage"):
-        function = getattr(results, name)
+    yield "## Python\n\n`from vidrnn import results`; what is like what: `from vidrnn import find, neighbours`\n"
+    names = ("load", "open", "metrics", "metrics_table", "versions", "diff", "lineage")
+    for function in (*(getattr(results, name) for name in names), find.find, neighbours.neighbours):
         arguments = ", ".join(
             parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default!r}"
             for parameter in inspect.signature(function).parameters.values()
         )
-        yield f"### `results.{name}({arguments})`\n\n```\n{inspect.getdoc(function)}\n```\n"
+        module = function.__module__.removeprefix("vidrnn.")
+        yield f"### `{module}.{function.__name__}({arguments})`\n\n```\n{inspect.getdoc(function)}\n```\n"
 
 
 def _first(thing: Any) -> str:

@@ -108,6 +108,8 @@ def blank(table: str, /, **values: Any) -> dict[str, Any]:
     row = {}
     for field in SCHEMAS[table]:
         zero = [] if pa.types.is_list(field.type) else zeros.get(field.type, 0)
+        if pa.types.is_fixed_size_list(field.type):
+            zero = [0.0] * field.type.list_size
         row[field.name] = values.get(field.name, None if field.nullable else zero)
     return row
 
@@ -144,6 +146,7 @@ def fill(root: Path, version: str) -> None:
         events = [
             {**event, "event_id": f"{video_id}{pts}", "onset_pts": pts, "offset_pts": pts + 40} for pts in (90, 20)
         ]
+        write(video_path(data / "tables/embeddings", *key.values()), "embeddings", [blank("embeddings", **key)])
         if video_id != "gate/a.mp4":  # nothing happened
             write(video_path(data / "tables/events", *key.values()), "events", events)
     write(data / "tables/videos.parquet", "videos", videos[::-1])

@@ -222,7 +222,11 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
     excess = rng.uniform(0.1, 2, asked).round(4).astype(np.float32)
     questions = Questions(width, base, excess)
     calibration = Calibration(questions, Tail(*tail))
+    sizes = {"memory": architecture["hidden_size"], "missed": 2 * len(MODELLED)}
     card = {
+        "windows": {
+            name: {"mean": " ".join(["0"] * size), "spread": " ".join(["1"] * size)} for name, size in sizes.items()
+        },
         "architecture": architecture,
         "channels": list(MODELLED),
         "standard": {"mean": [0.1] * len(MODELLED), "sd": [0.2] * len(MODELLED)},

@@ -71,7 +71,7 @@ def test_a_cut_model_is_calibrated_anew_and_scored_like_any_other(trained, tmp_p
     scored = []
     for root in (models, tmp_path / "cut"):
         model = load_camera_model(camera_dir(root, "gate"))
-        score_video(model, cells, regions, (64, 48), tmp_path / "scores.parquet", "made")
+        score_video(model, cells, regions, (64, 48), tmp_path / "scores.parquet", tmp_path / "windows.parquet", "made")
         scored.append((tmp_path / "scores.parquet").read_bytes())
     assert scored[0] != scored[1]
 

@@ -24,9 +24,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from vidrnn import results
+from vidrnn.embeddings import mean_vector, windows_in
 from vidrnn.encode import VideoWriter
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import video_path
+from vidrnn.tables import PARTS
 
 pytestmark = pytest.mark.slow
 
@@ -413,12 +415,21 @@ def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(done: Path, tmp_p
     source, out = done / "data/videos" / TEST, tmp_path / "out"
     shown = vidrnn(str(source), "--camera", "gate", "--out", str(out), "--annotate")
     assert shown.returncode == 0 and shown.stderr == "", shown.stderr
-    for name in ("frames", "events", "detections", "tracks", "segments"):
+    for name in PARTS:
         (path,) = (out / name).rglob("*.parquet")
         alone = pd.read_parquet(path, dtype_backend="pyarrow").drop(columns="video_id")
         expected = results.load(name, video=TEST, repo=done).drop(columns="video_id")
         pd.testing.assert_frame_equal(alone, expected, obj=name)
     events = results.load("events", video=TEST, repo=done)
+    # What an event looks like is found again where it is: no other window of the camera is as much like it.
+    windows = results.load("embeddings", camera="gate", repo=done)
+    vectors = np.stack(windows["vector"].array.to_numpy())
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(vectors)), abs=1e-5)
+    own = (windows["video_id"] == TEST).to_numpy()
+    for _, event in events.iterrows():
+        starts, ends = windows["onset_seconds"].to_numpy()[own], windows["offset_seconds"].to_numpy()[own]
+        shown_in = np.flatnonzero(own)[windows_in(starts, ends, event["onset_seconds"], event["offset_seconds"])]
+        assert int(np.argmax(vectors @ mean_vector(vectors[shown_in]))) in shown_in
     assert len(events) and shown.stdout.splitlines()[-1].startswith(f"{len(events)} events; ")
     lines = [line for line in shown.stdout.splitlines()[:-1] if "score" in line]
     assert len(lines) == len(events)

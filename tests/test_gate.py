@@ -200,6 +200,15 @@ def test_a_champion_that_cannot_be_compared_is_replaced(decide, good, tmp_path, 
     assert files_of(out) == files_of(good)
 
 
+def test_a_champion_of_earlier_code_is_replaced(decide, good, tmp_path):
+    champion = changed(good, tmp_path / "champion")
+    card = {key: value for key, value in load_card(champion / "gate").items() if key not in ("version", "windows")}
+    save_model(champion / "gate", load_weights(good / "gate"), card)
+    row, out = decide(good, champion)
+    assert row["promoted"] and "was made by earlier code" in row["reason"]
+    assert files_of(out) == files_of(good)
+
+
 def test_too_little_new_footage_promotes(decide, footage, good, tmp_path):
     keys = [f"{row['sha256']}:0" for row in footage.training.to_pylist()]
     champion = changed(good, tmp_path / "champion", noise=0.1, footage={"fit": keys})

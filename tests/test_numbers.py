@@ -59,7 +59,7 @@ def scores_of(models, footage, video_id):
     model, out = load_camera_model(camera_dir(models, camera)), models / "scores.parquet"
     cells, regions = (video_path(footage.features / part, camera, video_id) for part in ("cells", "regions"))
     picture = (WIDTH, HEIGHT) if model.layout.rows > 1 else None
-    score_video(model, cells, regions, picture, out, "made")
+    score_video(model, cells, regions, picture, out, models / "windows.parquet", "made")
     table = pq.read_table(out)
     columns = ["score_raw", "score", "reason_expected_low", "reason_expected_high", "reason_seen"]
     assert all(np.isfinite(table[name].to_numpy()).all() for name in columns)

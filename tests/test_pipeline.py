@@ -29,13 +29,14 @@ LAYERS = (
     ("stages", "stages.*"),
     (
         "work",
-        "analyze annotate doctor report results revisions tables object_tables segment_tables health evaluate gate "
-        "contest train rescore score ray_fit fit extract intake index demo fan_out",
+        "analyze annotate doctor find report neighbours results revisions tables object_tables segment_tables health "
+        "evaluate gate contest train rescore score ray_fit fit extract intake index demo fan_out",
     ),
     (
         "domain",
-        "metrics labelled labels events tracks objects segments calibration surprise checkpoint losses model cells "
-        "marked windows features foreground camera sequences media decode encode demo_plan demo_scene easel figures",
+        "metrics labelled labels events tracks objects segments embeddings calibration surprise checkpoint losses "
+        "model cells marked windows features foreground camera sequences media decode encode demo_plan demo_scene "
+        "easel figures",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params schema timebase errors"),

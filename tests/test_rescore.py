@@ -39,7 +39,8 @@ def test_only_what_changed_is_scored(tmp_path, capfd):
     said, first = score()
     assert said == "score: 3 scored, 0 kept, 0 files removed"
     paths = {name: video_path(out, "gate", f"gate/{name}.mp4") for name in ("a", "b")}
-    assert sorted(first) == sorted([*(str(path.relative_to(out)) for path in paths.values()), "skipped.json"])
+    names = [str(path.relative_to(out)) for path in paths.values()]
+    assert sorted(first) == sorted([*names, *(f"windows/{name}" for name in names), "skipped.json"])
     skipped = json.loads(first["skipped.json"])
     assert set(skipped) == {"gate/wide.mp4", "yard/c.mp4", "hall/d.mp4"}
     assert skipped["gate/wide.mp4"].startswith("not scored: the model of its camera learned pictures of 4 columns")
@@ -53,9 +54,10 @@ def test_only_what_changed_is_scored(tmp_path, capfd):
             video_path(footage.features / part, "gate", f"gate/{name}.mp4") for part in ("cells", "regions")
         )
         made_from = digest([read_metadata(features)["digest"], versions[0], common])
-        alone = tmp_path / "alone.parquet"
-        score_video(load_camera_model(models / "gate"), features, regions, PICTURE, alone, made_from)
+        alone, windows = tmp_path / "alone.parquet", tmp_path / "windows.parquet"
+        score_video(load_camera_model(models / "gate"), features, regions, PICTURE, alone, windows, made_from)
         assert alone.read_bytes() == path.read_bytes()
+        assert windows.read_bytes() == (out / "windows" / path.relative_to(out)).read_bytes()
 
     # Again: nothing to do but to remove what nobody wants.
     footage.remove("gate/wide.mp4")
@@ -71,4 +73,4 @@ def test_only_what_changed_is_scored(tmp_path, capfd):
     assert all(second[name] != first[name] for name in first if name != "skipped.json")
     (models / "gate" / CARD).unlink()
     said, nothing = score()
-    assert said == "score: 0 scored, 0 kept, 2 files removed" and list(nothing) == ["skipped.json"]
+    assert said == "score: 0 scored, 0 kept, 4 files removed" and list(nothing) == ["skipped.json"]

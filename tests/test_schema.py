@@ -53,7 +53,7 @@ def test_a_grid_of_another_size_is_another_type() -> None:
 
 
 def test_every_table_says_what_it_is_of() -> None:
-    per_video = {"regions", "shots", "views"}
+    per_video = {"regions", "shots", "views", "windows"}
     assert per_video < set(SCHEMAS)
     for name, schema in SCHEMAS.items():
         assert len(set(schema.names)) == len(schema.names)

@@ -15,7 +15,7 @@ from vidrnn.checkpoint import load_weights, save_model
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.features import ROWS
-from vidrnn.schema import scores_schema
+from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.score import load_camera_model, observe, score_video
 from vidrnn.storage import read_metadata, read_table
 from vidrnn.surprise import questions
@@ -41,7 +41,7 @@ def scored(tmp_path_factory):
     save_camera_model(root / "model")
     model = load_camera_model(root / "model")
     out = root / "scores.parquet"
-    score_video(model, features, root / "regions.parquet", PICTURE, out, "made")
+    score_video(model, features, root / "regions.parquet", PICTURE, out, root / "windows.parquet", "made")
     table = read_table(out, scores_schema(ROWS, COLUMNS))
     stretches = list(observe(model, CellReader(), str(features), times, 0, 70))
     return model, features, regions, times, table, stretches, out
@@ -135,14 +135,16 @@ def test_a_video_without_a_row_has_an_empty_table(scored, tmp_path):
     model = scored[0]
     features = write_cells(tmp_path / "cells.parquet", walking(0, COLUMNS, 0))
     write_regions(tmp_path / "regions.parquet", [])
-    score_video(model, features, tmp_path / "regions.parquet", PICTURE, tmp_path / "out.parquet", "made")
+    outs = tmp_path / "out.parquet", tmp_path / "windows.parquet"
+    score_video(model, features, tmp_path / "regions.parquet", PICTURE, *outs, "made")
+    assert read_table(outs[1], SCHEMAS["windows"]).num_rows == 0
     assert read_table(tmp_path / "out.parquet", scores_schema(ROWS, COLUMNS)).num_rows == 0
 
 
 def test_another_shape_of_picture_is_one_sentence(scored, tmp_path):
     features = write_cells(tmp_path / "cells.parquet", walking(4, 7, 0))
     with pytest.raises(CheckpointError, match="learned pictures of 4 columns of cells, this is one of pictures of 7"):
-        score_video(scored[0], features, tmp_path / "none", PICTURE, tmp_path / "out", "made")
+        score_video(scored[0], features, tmp_path / "none", PICTURE, tmp_path / "out", tmp_path / "windows", "made")
 
 
 def test_a_model_of_other_features_is_one_sentence(tmp_path):

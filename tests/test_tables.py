@@ -18,7 +18,7 @@ from vidrnn.encode import VideoWriter
 from vidrnn.events import CLIP, HEAT, PICTURE
 from vidrnn.features import ROWS, signature
 from vidrnn.params import AlarmsParams
-from vidrnn.schema import SCHEMAS, scores_schema
+from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS, as_vectors, scores_schema
 from vidrnn.storage import digest, read_metadata, read_table, video_path, write_json, write_table
 from vidrnn.tables import explain, make_tables
 from vidrnn.timebase import TimeBase
@@ -29,6 +29,7 @@ TAIL = (1.0, 10, 0.5, 1.0)  # base, count, excess, hours: one an hour is at 1 + 
 EVENING = datetime(2026, 3, 1, 22, tzinfo=UTC)
 USUAL = View(agreement=0.9, detail=1.0, contrast=40.0, change=2.0, shift_x=0.0, shift_y=0.0)
 NUM_FRAMES, STEP = 60, 2  # source frames, and every which of them is analysed
+WINDOWS = ((0, 10), (5, 15), (20, 30))  # analysed frames
 
 
 def alarms_at(*rows, height=3.0, peak=None):
@@ -128,6 +129,11 @@ class Scored:
         path = video_path(self.root / "scores", key["camera_id"], key["video_id"])
         made_from = digest([key["sha256"], self.version, np.asarray(scores).tolist()])
         write_table(path, pa.table(columns, schema=schema), schema, {"digest": made_from})
+        first, stop = zip(*WINDOWS, strict=True)
+        vectors = as_vectors(np.eye(len(WINDOWS), EMBEDDING_SIZE, dtype=np.float32))
+        windows = pa.table({"first": first, "stop": stop, "vector": vectors}, schema=SCHEMAS["windows"])
+        path = video_path(self.root / "scores/windows", key["camera_id"], key["video_id"])
+        write_table(path, windows, SCHEMAS["windows"], {"digest": made_from})
         # Something goes right by a pixel a row: it touches the boxes of events from the rows 9 to 24.
         moving = [(int(row) * STEP, row - 5, 11, row + 5, 26) for row in rows]
         write_regions(video_path(self.root / "features/regions", key["camera_id"], key["video_id"]), moving)
@@ -245,6 +251,22 @@ def test_events_are_exact_and_exclude_their_end(made, video_id):
         )
         began = row["recorded_at"]
         assert event["recorded_at"] == (began and began + timedelta(seconds=onset["time_seconds"]))
+
+
+@pytest.mark.parametrize("video_id", ["gate/busy.mp4", "gate/uneven.mp4"])
+def test_windows_are_rows_of_embeddings_that_exclude_their_end(made, video_id):
+    found, scores, row = made.read("embeddings", video_id), made.scores[video_id], made.row(video_id)
+    assert [window["vector"].index(1) for window in found] == [0, 1, 2]
+    for window, (first, stop) in zip(found, WINDOWS, strict=True):
+        assert (window["onset_pts"], window["onset_frame"]) == (scores[first]["pts"], scores[first]["frame_index"])
+        assert window["onset_seconds"] == scores[first]["time_seconds"]
+        began = row["recorded_at"]
+        assert window["recorded_at"] == (began and began + timedelta(seconds=window["onset_seconds"]))
+        if stop < len(scores):
+            assert (window["offset_pts"], window["offset_frame"]) == (scores[stop]["pts"], scores[stop]["frame_index"])
+            assert window["offset_seconds"] == scores[stop]["time_seconds"]
+        else:
+            assert (window["offset_seconds"], window["offset_frame"]) == (row["duration_seconds"], NUM_FRAMES)
 
 
 def test_the_picture_of_an_event_is_the_frame_at_its_peak(made):

@@ -104,6 +104,11 @@ def test_a_card_says_what_a_model_is_used_with(trained):
         model = load_camera_model(camera_dir(out, camera))
         assert model.calibration is not None and model.version == card["version"]
         assert card["footage"]["num_videos"] == (4 if camera == "gate" else 3)
+        assert model.usual is not None
+        sizes = [len(part) for part in model.usual.means]
+        assert sizes == [card["architecture"]["hidden_size"], 2 * len(MODELLED)]
+        assert all(np.isfinite(mean).all() for mean in model.usual.means)
+        assert all((spread > 0).all() for spread in model.usual.spreads)
 
 
 def test_two_cameras_may_share_the_weights(footage, tmp_path):

@@ -80,7 +80,8 @@ def analyze(
         listener.flush()
         cells, regions = (video_path(features / part, *key) for part in ("cells", "regions"))
         picture = (facts["width"], facts["height"]) if facts["width"] else None
-        score_video(model, cells, regions, picture, video_path(scores, *key), "")
+        scored, windows = (video_path(root, *key) for root in (scores, scores / "windows"))
+        score_video(model, cells, regions, picture, scored, windows, "")
         make_video_tables(source, facts, decoded, features, scores, card, params.alarms, out, out / "media")
     return read_table(video_path(out / "events", *key), SCHEMAS["events"])
 

@@ -24,7 +24,7 @@ REPORT = Path("data/report/index.html")
 NIGHTLY_TREE = Path(".nightly/tree")  # where nights work
 SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
 CELL_WIDTH = 40  # characters, by eye
-TABLES = "videos, frames, events, detections, tracks, segments, health, promotions, metrics"
+TABLES = "videos, frames, events, detections, tracks, segments, embeddings, health, promotions, metrics"
 
 commands = typer.Typer(
     help="Unlabelled video in, trusted tables out.",
@@ -139,6 +139,32 @@ def table(
             _lists_as_text(_plain(frame.head(limit) if limit is not None else frame)).to_csv(out, index=False)
     else:
         _print_rows(frame, limit, as_json)
+
+
+@commands.command()
+def find(
+    query: Annotated[str, typer.Argument(metavar="EVENT_ID|FILE@TIME", help="An event, or a time in a video.")],
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many moments.")] = 10,
+    rev: Rev = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the moments of the same camera that are most like an event, or a moment of a file.
+
+    Example: vidrnn find gate/a.mp4@1:23.5 --limit 5
+    """
+    import pandas as pd
+
+    from vidrnn.find import EXACT_WINDOWS
+    from vidrnn.find import find as similar
+
+    found = similar(query, limit, rev=rev)
+    _print_rows(pd.DataFrame(found.moments), None, as_json)
+    if found.num_windows > EXACT_WINDOWS and not _quiet:
+        print(
+            f"{found.num_windows} windows were compared one by one; for searches among so many, put results.open"
+            '("embeddings") into an approximate index: docs/search.md',
+            file=sys.stderr,
+        )
 
 
 @commands.command()
@@ -452,7 +478,9 @@ def _lists_as_text(frame: "pd.DataFrame") -> "pd.DataFrame":
     import pyarrow as pa
 
     for name, dtype in frame.dtypes.items():
-        if isinstance(dtype, pd.ArrowDtype) and pa.types.is_list(dtype.pyarrow_dtype):
+        if isinstance(dtype, pd.ArrowDtype) and (
+            pa.types.is_list(dtype.pyarrow_dtype) or pa.types.is_fixed_size_list(dtype.pyarrow_dtype)
+        ):
             frame[name] = [None if value is None else json.dumps(list(value)) for value in frame[name].array]
     return frame
 

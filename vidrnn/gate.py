@@ -104,6 +104,8 @@ def _without_measuring(candidate: Card | None, champion: Card | None, withdrawn:
         return _Decision(True, "the candidate is the champion, to the last bit")
     if candidate["version"] in withdrawn:
         return _Decision(False, "the champion stays: this candidate was taken back by `vidrnn rollback`")
+    if "windows" not in champion:
+        return _Decision(True, "promoted: the champion was made by earlier code, so the two cannot be compared")
     for key, words in _COMPARABLE.items():
         if candidate.get(key) != champion.get(key):
             return _Decision(True, f"promoted: the champion was made with other {words}, so the two cannot be compared")

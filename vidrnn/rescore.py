@@ -30,6 +30,7 @@ class _Job:
     cells: Path
     regions: Path
     out: Path
+    windows: Path
     digest: str
 
 
@@ -40,7 +41,8 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> No
         index: the table `index`.
         features: root of the feature files.
         models: root of a model folder a camera.
-        out: gets a file a video, and `skipped.json` with a sentence for each video that has none.
+        out: gets a file a video, one of its windows below `windows/`, and `skipped.json` with a sentence for each video
+            that has none.
     """
     common = stage_digest("score", None, ["numpy", "torch"])
     versions = {camera_id: load_card(camera_dir(models, camera_id))["version"] for camera_id in cameras_in(models)}
@@ -58,13 +60,13 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> No
             continue
         cells, regions = (video_path(features / part, camera_id, video_id) for part in ("cells", "regions"))
         made_from = digest([read_metadata(cells)["digest"], versions[camera_id], common])
-        target = video_path(out, camera_id, video_id)
-        jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, made_from))
-    stale = [job for job in jobs if not is_fresh(job.out, job.digest)]
+        target, windows = (video_path(root, camera_id, video_id) for root in (out, out / "windows"))
+        jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, windows, made_from))
+    stale = [job for job in jobs if not all(is_fresh(path, job.digest) for path in (job.out, job.windows))]
     for job, problem in zip(stale, fan_out_all("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
         if problem:
             skipped[job.row["video_id"]] = f"not scored: {problem}"
-    kept = {job.out for job in jobs if job.row["video_id"] not in skipped}
+    kept = {path for job in jobs if job.row["video_id"] not in skipped for path in (job.out, job.windows)}
     write_json(out / "skipped.json", skipped)
     removed = remove_orphans(out, kept | {out / "skipped.json"})
     print(f"score: {len(stale)} scored, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
@@ -80,7 +82,7 @@ def _score(job: _Job) -> str:
     try:
         model = load_camera_model(job.model)
         picture = (job.row["width"], job.row["height"]) if job.row["width"] else None
-        score_video(model, job.cells, job.regions, picture, job.out, job.digest)
+        score_video(model, job.cells, job.regions, picture, job.out, job.windows, job.digest)
     except CheckpointError as error:
         return str(error)
     return ""

@@ -40,6 +40,7 @@ TABLES = {
     "detections": "data/tables/detections",
     "tracks": "data/tables/tracks",
     "segments": "data/tables/segments",
+    "embeddings": "data/tables/embeddings",
     "health": "data/health.parquet",
     "promotions": "data/promotions.parquet",
     "metrics": "data/metrics.parquet",
@@ -66,7 +67,7 @@ def load(
     """Load rows of a table, ordered by camera, video and time; every column keeps its Arrow type.
 
     Args:
-        name: `videos`, `frames`, `events`, `detections`, `tracks`, `segments`, `promotions` or `metrics`.
+        name: `videos`, `frames`, `events`, `detections`, `tracks`, `segments`, `embeddings`, `promotions` or `metrics`.
         rev: a Git revision, read from the DVC cache or a remote; None reads the workspace.
         camera: only rows of this `camera_id`.
         video: only rows of this `video_id`, the path relative to the footage folder.

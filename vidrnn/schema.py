@@ -4,11 +4,15 @@ Intervals are [onset, offset). Coordinates are pixels of the picture as displaye
 unusual. Seconds inside a video count from its first frame; `recorded_at` is UTC and may be null.
 """
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from vidrnn.errors import SchemaError
 
 SCHEMA_VERSION = 1
+EMBEDDING_SIZE = 128  # numbers of a vector that describes a window
+VECTOR = pa.list_(pa.field("item", pa.float32(), nullable=False), EMBEDDING_SIZE)
 
 _KEY = [("camera_id", pa.string(), False), ("video_id", pa.string(), False)]
 _UTC = pa.timestamp("us", tz="UTC")
@@ -84,6 +88,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("pts", pa.int64(), False),
         *[(name, pa.float32(), False) for name in ("agreement", "detail", "contrast", "change", "shift_x", "shift_y")],
     ),
+    # A row a window of a scored video: its analysed frames [first, stop), counted in the score file, and its vector.
+    "windows": _schema(("first", pa.int64(), False), ("stop", pa.int64(), False), ("vector", VECTOR, False)),
     # A row a file.
     "videos": _schema(
         *_KEY,
@@ -188,6 +194,18 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("key_seconds", pa.float64(), False),
         ("key_frame", pa.int64(), False),
     ),
+    # A row a window of a scored file. Vectors have length 1; their product says how alike two moments of a camera are.
+    "embeddings": _schema(
+        *_KEY,
+        ("onset_pts", pa.int64(), False),
+        ("offset_pts", pa.int64(), False),
+        ("onset_seconds", pa.float64(), False),
+        ("offset_seconds", pa.float64(), False),
+        ("onset_frame", pa.int64(), False),
+        ("offset_frame", pa.int64(), False),
+        ("recorded_at", _UTC),
+        ("vector", VECTOR, False),
+    ),
     # A row a gate decision and measure.
     "promotions": _schema(
         ("camera_id", pa.string(), False),
@@ -264,6 +282,17 @@ def cells_schema(channels: int, rows: int, columns: int) -> pa.Schema:
         ("valid", pa.bool_(), False),
         ("cells", pa.fixed_shape_tensor(number, (channels, rows, columns)), False),
     )
+
+
+def as_vectors(rows: npt.NDArray[np.float32]) -> pa.Array:
+    """(n, EMBEDDING_SIZE) as a column of vectors."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=VECTOR)
+
+
+def as_rows(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """A column of vectors as (n, EMBEDDING_SIZE)."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(whole.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(-1, EMBEDDING_SIZE)
 
 
 def validate(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:

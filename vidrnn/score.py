@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration
 from vidrnn.checkpoint import load_model
+from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.objects import CellGrid, moving_boxes
-from vidrnn.schema import scores_schema
+from vidrnn.schema import SCHEMAS, as_vectors, scores_schema
 from vidrnn.storage import write_table
 from vidrnn.surprise import Observer, Surprise
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
@@ -40,6 +41,7 @@ class CameraModel:
         camera_index, num_cameras: which of the cameras that share the weights.
         calibration: None while it is still to be measured.
         version: of the model; empty while it has none.
+        usual: what its ordinary windows are like; None while that is still to be measured.
     """
 
     net: VideoRNN
@@ -52,6 +54,7 @@ class CameraModel:
     num_cameras: int
     calibration: Calibration | None
     version: str
+    usual: Usual | None = None
 
     def observer(self) -> Observer:
         """A fresh one, for a video or a block."""
@@ -72,7 +75,7 @@ def load_camera_model(directory: Path) -> CameraModel:
     if (layout.rows, layout.columns) != ALONE and layout.channels != MODELLED:
         raise CheckpointError(f"{directory}: learned other features than these; train anew with `dvc repro`")
     try:
-        calibration = Calibration.from_json(card["calibration"])
+        calibration, usual = Calibration.from_json(card["calibration"]), Usual.from_json(card["windows"])
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{directory}: its scores were measured in another way; train anew with `dvc repro`"
@@ -83,6 +86,7 @@ def load_camera_model(directory: Path) -> CameraModel:
         layout=layout,
         calibration=calibration,
         version=card["version"],
+        usual=usual,
         **use,
     )
 
@@ -101,21 +105,28 @@ def observe(
 
 
 def score_video(
-    model: CameraModel, features: Path, regions: Path, picture: tuple[int, int] | None, out: Path, made_from: str
+    model: CameraModel,
+    features: Path,
+    regions: Path,
+    picture: tuple[int, int] | None,
+    out: Path,
+    windows: Path,
+    made_from: str,
 ) -> None:
-    """Write the scores of one video.
+    """Write the scores of one video, and what describes its windows.
 
     Args:
         model: of its camera, calibrated.
         features, regions: its files.
         picture: displayed (width, height) in pixels, the unit of the boxes; None of a sequence, which has no boxes.
         out: the score file to write.
-        made_from: digest of what it depends on.
+        windows: the file to write of what describes its windows.
+        made_from: digest of what they depend on.
 
     Raises:
         CheckpointError: its features have another layout than those that the model learned.
     """
-    assert model.calibration is not None
+    assert model.calibration is not None and model.usual is not None
     facts = pq.read_table(features, columns=["frame_index", "pts", "time_seconds", "valid"], partitioning=None)
     layout = Layout.of(features)
     if layout != model.layout:
@@ -131,9 +142,12 @@ def score_video(
     raw = np.empty(len(times), np.float32)
     boxes = np.full((len(times), 4), np.nan, np.float32)
     reasons: list[dict[str, Any]] = []
+    pool = Pool()
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
         raw[first : first + len(maps)] = maps.max((1, 2))
+        described = describe(stretch.memory, stretch.maps, maps, len(layout.channels))
+        pool.push(times[first : first + len(maps)], described)
         for t, score in enumerate(maps):
             top = int(score.argmax())
             row, column = divmod(top, layout.columns)
@@ -157,7 +171,11 @@ def score_video(
         },
         schema=schema,
     )
-    write_table(out, table, schema, {"digest": made_from, "model_version": model.version})
+    metadata = {"digest": made_from, "model_version": model.version}
+    frames, found = pool.windows()
+    made = {"first": frames[:, 0], "stop": frames[:, 1], "vector": as_vectors(model.usual.vectors(found))}
+    write_table(windows, pa.table(made, schema=SCHEMAS["windows"]), SCHEMAS["windows"], metadata)
+    write_table(out, table, schema, metadata)
 
 
 def reason_of(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Signatures of shots, and the scores of cells, to the table `segments`: where one stretch ends and another begins."""
+"""Stretches of footage: the table `segments`, of shots and changes, and the table `embeddings`, of windows."""
 
 import hashlib
 from dataclasses import replace
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vidrnn.schema import SCHEMAS
 from vidrnn.segments import cut_up, find_boundaries, find_changes
-from vidrnn.storage import ROW_GROUP_SIZE
+from vidrnn.storage import ROW_GROUP_SIZE, read_table
 from vidrnn.timebase import TimeBase
 
 Signatures = npt.NDArray[np.uint8]
@@ -92,6 +92,36 @@ def find_segments(video: dict[str, Any], shots: Path, scores: pa.Table, end: tup
         for segment in segments
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMAS["segments"])
+
+
+def place_windows(video: dict[str, Any], windows: Path, scores: pa.Table, end: tuple[int, float, int]) -> pa.Table:
+    """The rows of `embeddings`: when the windows of a video are, and their vectors.
+
+    Args:
+        video: its row of the table `videos`.
+        windows: its file of the table `windows`.
+        scores: its score file.
+        end: pts, seconds and frame at which its last analysed frame is over.
+    """
+    found = read_table(windows, SCHEMAS["windows"])
+    began = video["recorded_at"]
+    moments = list(zip(*(scores[name].to_pylist() for name in ("pts", "time_seconds", "frame_index")), strict=True))
+    moments.append(end)
+    onsets = [moments[row] for row in found["first"].to_pylist()]
+    offsets = [moments[row] for row in found["stop"].to_pylist()]
+    values = {
+        **{name: [video[name]] * found.num_rows for name in ("camera_id", "video_id")},
+        **_in_columns("onset", onsets),
+        **_in_columns("offset", offsets),
+        "recorded_at": [began and began + timedelta(seconds=onset[1]) for onset in onsets],
+        "vector": found["vector"],
+    }
+    schema = SCHEMAS["embeddings"]
+    return pa.table({name: values[name] for name in schema.names}, schema=schema)
+
+
+def _in_columns(name: str, moments: list[tuple[int, float, int]]) -> dict[str, list[Any]]:
+    return {f"{name}_{unit}": [moment[k] for moment in moments] for k, unit in enumerate(("pts", "seconds", "frame"))}
 
 
 def _nothing(start: int, stop: int) -> Signatures:

@@ -50,6 +50,7 @@ class Surprise:
         mean, scale: (n, M, N, C), what was expected, in standardised units: of a cell where nothing is active what is
             usual there, whatever the memory.
         seen: (n, N, C), in the features' own units.
+        memory: (n, N, H), what the network knows after each frame.
     """
 
     maps: Array
@@ -57,6 +58,7 @@ class Surprise:
     mean: Array
     scale: Array
     seen: Array
+    memory: Array
 
 
 class Observer:
@@ -129,7 +131,8 @@ class Observer:
         n, _, rows, columns = cells.shape
         z = torch.from_numpy(self._standard.apply(cells))
         active = active_cells(cells).reshape(n, -1)  # (n, N)
-        mean, scale = self._expected(z, active)  # (n, M, N, C) each
+        memory, self._state = self._net.watch(z, self._place, self._state)  # (N, n, H)
+        mean, scale = self._expected(memory, active)  # (n, M, N, C) each
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
         residual = (seen[:, None] - mean) / scale
         strays = np.where(active[:, None, :, None], np.clip(residual, -FARTHEST, FARTHEST), 0)
@@ -137,15 +140,14 @@ class Observer:
         one_side = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
         maps = np.where(active[:, None, None], one_side, 0).reshape(n, -1, rows, columns)
         measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
-        return Surprise(maps, residual, mean, scale, measured)
+        return Surprise(maps, residual, mean, scale, measured, memory.permute(1, 0, 2).numpy())
 
-    def _expected(self, z: Tensor, active: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
+    def _expected(self, memory: Tensor, active: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
         """Mean and scale, (n, M, N, C) each: what is usual, and where a cell is active what its memories foretold."""
-        memory, self._state = self._net.watch(z, self._place, self._state)  # (N, n, H)
         memories = torch.cat([self._memories, memory], 1)  # (N, farthest horizon + n, H)
         farthest = self._horizons[-1]
         self._memories = memories[:, -farthest:].clone()  # not a view, which would keep the whole stretch in memory
-        shape = len(z), 1 + len(self._horizons), *self._prior.shape[1:]
+        shape = len(active), 1 + len(self._horizons), *self._prior.shape[1:]
         mean, scale = np.empty((2, *shape), np.float32)
         mean[:], scale[:] = self._prior[:, None]
         at, cell = map(torch.from_numpy, active.nonzero())

@@ -1,4 +1,4 @@
-"""Scores to tables of videos, frames, events, objects and segments, with the pictures and clips of what they tell."""
+"""Scores to tables of videos, frames, events, objects, segments and windows; pictures and clips of what they tell."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from vidrnn.object_tables import Objects, find_objects
 from vidrnn.objects import BOX
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import SCHEMAS, scores_schema
-from vidrnn.segment_tables import find_segments
+from vidrnn.segment_tables import find_segments, place_windows
 from vidrnn.storage import (
     digest,
     is_fresh,
@@ -34,7 +34,7 @@ from vidrnn.storage import (
     write_table,
 )
 
-PARTS = ("frames", "events", "detections", "tracks", "segments")  # a folder of each, with a file a video
+PARTS = ("frames", "events", "detections", "tracks", "segments", "embeddings")  # a folder of each, with a file a video
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class _Job:
     shots: Path
     views: Path
     scores: Path
+    windows: Path
     outs: dict[str, Path]  # by the names in PARTS
     pictures: Path
     card: dict[str, Any]
@@ -141,8 +142,9 @@ def _job(
     key = row["camera_id"], row["video_id"]
     outs = {part: video_path(out / part, *key) for part in PARTS}
     regions, shots, views = (video_path(features / part, *key) for part in ("regions", "shots", "views"))
-    path, pictures = video_path(scores, *key), video_path(media, *key).parent
-    return _Job(source, row, regions, shots, views, path, outs, pictures, card, alarms, made_from)
+    path, windows = video_path(scores, *key), video_path(scores / "windows", *key)
+    pictures = video_path(media, *key).parent
+    return _Job(source, row, regions, shots, views, path, windows, outs, pictures, card, alarms, made_from)
 
 
 def _has_tables(job: _Job) -> bool:
@@ -212,8 +214,9 @@ def _write_tables(job: _Job) -> None:
     told.sort(key=lambda event: (event["onset_pts"], event["kind"]))
     events = pa.Table.from_pylist(told, schema=SCHEMAS["events"])
     segments = find_segments(job.row, job.shots, table, _end(job, rows))
+    embeddings = place_windows(job.row, job.windows, table, _end(job, rows))
     of_objects = {"detections": objects.detections, "tracks": objects.tracks}
-    for part, made in ({"events": events, "segments": segments} | of_objects).items():
+    for part, made in ({"events": events, "segments": segments, "embeddings": embeddings} | of_objects).items():
         write_table(job.outs[part], made, SCHEMAS[part], metadata)
 
 

@@ -3,7 +3,7 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
 from vidrnn.cards import CARD, WEIGHTS, camera_dir, load_card
 from vidrnn.checkpoint import load_weights, save_model
+from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
 from vidrnn.feedback import NORMAL, Mark
@@ -326,6 +327,7 @@ def _write(
         "standard": {"mean": camera.standard.mean.tolist(), "sd": camera.standard.sd.tolist()},
         "use": {**use, "rows": camera.layout.rows, "columns": camera.layout.columns},
         "calibration": calibration.to_json(),
+        "windows": usual_windows(replace(model, calibration=calibration), held_out).to_json(),
         "heldout": heldout,
         "params": params.model_dump(
             mode="json",
@@ -384,6 +386,20 @@ def calibrate(
         "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
     }
     return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+
+
+def usual_windows(model: CameraModel, blocks: Sequence[Block]) -> Usual:
+    """What ordinary windows are like, from the first `_UNIT_BLOCKS` blocks."""
+    assert model.calibration is not None
+    reader, found = CellReader(), []
+    for block in blocks[:_UNIT_BLOCKS]:
+        times, pool = block_times(block)[0], Pool()
+        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
+            scores = model.calibration.questions.score(stretch.maps)
+            described = describe(stretch.memory, stretch.maps, scores, len(model.layout.channels))
+            pool.push(times[row : row + len(scores)], described)
+        found.append(pool.windows()[1])
+    return Usual.measure(found)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,257 @@
+"""Windows and their vectors, and the search among them, against slow twins."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import blank, write
+
+from vidrnn.embeddings import Described, Pool, Usual, describe, most_similar
+from vidrnn.errors import UserError
+from vidrnn.find import find
+from vidrnn.neighbours import neighbours
+from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS
+from vidrnn.storage import read_table, video_path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+H, C, N = 4, 3, 6
+
+
+def frames(count, seed=0, still=()):
+    rng = np.random.default_rng(seed)
+    memory = rng.normal(0, 1, (count, N, H)).astype(np.float32)
+    maps = rng.random((count, 3 * C, 2, 3)).astype(np.float32)
+    scores = rng.random((count, 2, 3)).astype(np.float32)
+    scores[list(still)] = 0
+    return memory, maps, scores
+
+
+def described(count, **options):
+    return describe(*frames(count, **options), C)
+
+
+USUAL = Usual((np.zeros(H), np.zeros(2 * C)), (np.ones(H), np.ones(2 * C)))
+
+
+def test_a_description_is_the_mean_over_cells_by_the_cube_of_their_surprise():
+    memory, maps, scores = frames(3)
+    found = describe(memory, maps, scores, C)
+    for t in range(3):
+        weights = scores[t].ravel() ** 3.0
+        told = [sum(weights[i] * memory[t, i, h] for i in range(N)) / weights.sum() for h in range(H)]
+        asked = [sum(weights[i] * maps[t, q].ravel()[i] for i in range(N)) / weights.sum() for q in range(3 * C)]
+        missed = asked[:C] + [max(asked[C + c], asked[2 * C + c]) for c in range(C)]
+        assert found.parts()[0][t] == pytest.approx(told, abs=1e-6)
+        assert found.parts()[1][t] == pytest.approx(missed, abs=1e-6)
+
+
+def test_windows_are_two_seconds_every_second_however_frames_come():
+    times = np.arange(47) / 10
+    whole = described(47)
+    pool = Pool()
+    pool.push(times, whole)
+    rows, found = pool.windows()
+    assert rows.tolist() == [[0, 20], [10, 30], [20, 40], [30, 47]]
+    parts = Pool()
+    for start in range(0, 47, 7):
+        cut = slice(start, start + 7)
+        parts.push(times[cut], Described(whole.memory[cut], whole.missed[cut], whole.weight[cut]))
+    again = parts.windows()
+    assert again[0].tolist() == rows.tolist() and np.allclose(again[1].missed, found.missed)
+    for (first, stop), missed, weight in zip(rows.tolist(), found.missed, found.weight, strict=True):
+        assert missed == pytest.approx(whole.missed[first:stop].sum(0))
+        assert weight == pytest.approx(whole.weight[first:stop].sum())
+
+
+@pytest.mark.parametrize(
+    ("times", "rows"),
+    [
+        ([], []),
+        ([0.0], [[0, 1]]),
+        ([0.0, 0.9], [[0, 2]]),
+        ([0.0, 0.9, 1.5], [[0, 3]]),
+        ([0.0, 0.5, 40.0, 40.5, 41.0], [[0, 2], [2, 5]]),
+        ([5.0, 6.0, 7.0], [[0, 2], [1, 3]]),
+    ],
+)
+def test_short_footage_and_gaps(times, rows):
+    pool = Pool()
+    if times:
+        pool.push(np.array(times), described(len(times)))
+    found, windows = pool.windows()
+    assert found.tolist() == rows
+    assert USUAL.vectors(windows).shape == (len(rows), EMBEDDING_SIZE) if rows else windows.weight.size == 0
+
+
+def test_vectors_have_length_one_and_what_stands_still_is_like_nothing_but_itself():
+    vectors = USUAL.vectors(described(6, still=(2, 4)))
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(6)) and vectors.dtype == np.float32
+    alike = vectors @ vectors.T
+    assert alike[2, 4] == 1 and np.abs(np.delete(alike[2], [2, 4])).max() == 0
+
+
+def test_what_is_usual_is_subtracted_and_a_card_keeps_it():
+    windows = [described(50, seed=1), described(50, seed=2, still=range(50)), described(50, seed=3)]
+    usual = Usual.measure(windows)
+    vectors = np.concatenate([usual.vectors(windows[k]) for k in (0, 2)])
+    assert np.abs(vectors.mean(0)).max() < 0.15 < np.abs(USUAL.vectors(windows[0]).mean(0)).max()
+    again = Usual.from_json(usual.to_json())
+    assert np.allclose(again.vectors(windows[0]), usual.vectors(windows[0]), atol=1e-4)
+    still = Usual.measure([windows[1]])
+    assert np.isfinite(still.vectors(windows[0])).all()
+
+
+def test_long_descriptions_are_folded_and_stay_nearly_as_alike():
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 1, (1, 2000))
+    long = Described(
+        np.ones((3, 4)), np.concatenate([base, base + 0.3 * rng.normal(0, 1, base.shape), -base]), np.ones(3)
+    )
+    vectors = Usual((np.zeros(4), np.zeros(2000)), (np.ones(4), np.ones(2000))).vectors(long)
+    assert vectors.shape == (3, EMBEDDING_SIZE) and np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3))
+    assert vectors[0] @ vectors[1] > 0.9 and vectors[0] @ vectors[2] < -0.8
+
+
+def test_search_in_batches_is_search_in_all():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(0, 1, (500, EMBEDDING_SIZE)).astype(np.float32)
+    vectors[100] = vectors[400]
+    query = vectors[400]
+    found = most_similar(query, ((k, vectors[k : k + 37]) for k in range(0, 500, 37)), 7)
+    slow = sorted(((float(vector @ query), -row) for row, vector in enumerate(vectors)), reverse=True)[:7]
+    assert [row for row, _ in found] == [-row for _, row in slow] and found[0][0] == 100
+
+
+# find
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """Two videos of a camera and one of another; what happens at second 10 of one happens at 30 of the other."""
+    root = tmp_path_factory.mktemp("find")
+    (root / ".dvc").mkdir()
+    rng = np.random.default_rng(0)
+    special = rng.normal(0, 1, EMBEDDING_SIZE)
+    videos = []
+    for video, at in (("gate/a.mp4", 10), ("gate/b.mp4", 30), ("yard/c.mp4", 10)):
+        key = {"camera_id": video.split("/")[0], "video_id": video}
+        rows = []
+        for second in range(60):
+            vector = (
+                special + 0.3 * rng.normal(0, 1, EMBEDDING_SIZE) if second == at else rng.normal(0, 1, EMBEDDING_SIZE)
+            )
+            times = {"onset_seconds": float(second), "offset_seconds": second + 2.0, "onset_pts": second}
+            rows.append(blank("embeddings", **key, **times, vector=(vector / np.linalg.norm(vector)).tolist()))
+        write(video_path(root / "data/tables/embeddings", *key.values()), "embeddings", rows)
+        times = {"onset_pts": at, "onset_seconds": at + 0.2, "offset_seconds": at + 1.8}
+        event = blank("events", **key, **times, event_id=f"event-{video[5]}", reason=f"in {video}")
+        write(video_path(root / "data/tables/events", *key.values()), "events", [event])
+        videos.append(blank("videos", **key))
+    write(root / "data/tables/videos.parquet", "videos", videos)
+    return root
+
+
+@pytest.mark.parametrize("query", ["event-a", "gate/a.mp4@11", "gate/a.mp4@0:11", "gate/a.mp4@0:00:11.0"])
+def test_the_same_kind_of_moment_is_found_in_another_video_of_the_camera(checkout, query):
+    found = find(query, 5, repo=checkout).moments
+    assert len(found) == 5 and found[0]["similarity"] > 0.8 > 0.5 > found[1]["similarity"]
+    assert (found[0]["video_id"], found[0]["onset_seconds"]) == ("gate/b.mp4", 30)
+    assert (found[0]["event_id"], found[0]["reason"]) == ("event-b", "in gate/b.mp4")
+    assert all(moment["video_id"] != "yard/c.mp4" for moment in found)
+
+
+def test_moments_are_apart_from_each_other_and_from_what_was_asked_for(checkout):
+    found = find("event-a", 1000, repo=checkout).moments
+    assert len(found) > 30
+    spans = [(moment["video_id"], moment["onset_seconds"], moment["offset_seconds"]) for moment in found]
+    spans.append(("gate/a.mp4", 10.0, 12.0))
+    for k, (video, start, end) in enumerate(spans):
+        assert not any(video == v and start < b and end > a for v, a, b in spans[k + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("event-d", "no event is called 'event-d'; there are 'event-a', 'event-b', 'event-c'"),
+        ("gate/x.mp4@3", "no video is called 'gate/x.mp4'; there are 'gate/a.mp4'"),
+        (
+            "gate/a.mp4@soon",
+            "expected FILE@TIME, TIME in seconds, minutes:seconds or hours:minutes:seconds, found 'soon'",
+        ),
+        (
+            "gate/a.mp4@99",
+            "gate/a.mp4 shows nothing at 99 seconds: it lasts 61 seconds, and the nearest footage is at 61",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_one_sentence(checkout, query, sentence):
+    with pytest.raises(UserError) as raised:
+        find(query, 3, repo=checkout)
+    assert sentence in str(raised.value)
+
+
+def test_a_path_of_the_footage_is_a_file_of_it(checkout):
+    assert find("data/videos/gate/a.mp4@11", 3, repo=checkout) == find("gate/a.mp4@11", 3, repo=checkout)
+
+
+def test_the_command_prints_moments_or_one_sentence(checkout):
+    def vidrnn(*arguments):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "vidrnn.cli", "find", *arguments]
+        return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+
+    shown = vidrnn("event-a", "--json", "--limit", "2")
+    assert json.loads(shown.stdout) == find("event-a", 2, repo=checkout).moments and shown.returncode == 0
+    assert "gate/b.mp4" in vidrnn("gate/a.mp4@11").stdout
+    told = vidrnn("event-d")
+    assert told.returncode == 2 and told.stdout == "" and told.stderr.count("\n") == 1, told.stderr
+    assert told.stderr.startswith("error: no event is called 'event-d'; there are 'event-a'")
+
+
+# Neighbours of events
+
+
+def read_events(path):
+    return read_table(path, SCHEMAS["events"]).to_pylist()
+
+
+def test_neighbours_are_the_events_of_the_camera_that_are_most_alike(tmp_path):
+    """Against a slow twin, of more events than are compared at a time; some touch, and one has no window."""
+    rng = np.random.default_rng(0)
+    events, of_event = [], {}
+    for video, camera in (("gate/a.mp4", "gate"), ("gate/b.mp4", "gate"), ("yard/c.mp4", "yard")):
+        key = {"camera_id": camera, "video_id": video}
+        vectors = rng.normal(0, 1, (700, EMBEDDING_SIZE)) + 2 * rng.integers(0, 2, (700, 1))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        times = [{"onset_seconds": float(k), "offset_seconds": k + 2.0, "onset_pts": k} for k in range(700)]
+        rows = [blank("embeddings", **key, **t, vector=v.tolist()) for t, v in zip(times, vectors, strict=True)]
+        write(video_path(tmp_path / "embeddings", *key.values()), "embeddings", rows)
+        for k in range(699):
+            span = {"onset_seconds": k + 0.2, "offset_seconds": k + 1.9}
+            events.append(blank("events", **key, **span, event_id=f"{video}:{k}"))
+            of_event[f"{video}:{k}"] = (camera, video, k, vectors[k].astype(float))
+    events.append(blank("events", camera_id="gate", video_id="gate/gone.mp4", event_id="gone"))
+    found = neighbours(tmp_path, events, 3)
+    assert list(found) == [event["event_id"] for event in events] and found["gone"] == []
+    for event_id in ("gate/a.mp4:0", "gate/a.mp4:350", "gate/b.mp4:698", "yard/c.mp4:9"):
+        camera, video, k, vector = of_event[event_id]
+        slow = sorted(
+            (-float(vector @ other), name)
+            for name, (other_camera, other_video, m, other) in of_event.items()
+            if other_camera == camera and (other_video != video or abs(m - k) >= 2)
+        )[:3]
+        assert [neighbour.event_id for neighbour in found[event_id]] == [name for _, name in slow]
+        assert [neighbour.similarity for neighbour in found[event_id]] == pytest.approx([-s for s, _ in slow], abs=1e-5)
+
+
+def test_events_without_company_have_no_neighbours(checkout):
+    tables = checkout / "data/tables"
+    events = [row for path in sorted((tables / "events").rglob("*.parquet")) for row in read_events(path)]
+    found = neighbours(tables, events, 5)
+    assert [neighbour.event_id for neighbour in found["event-a"]] == ["event-b"] and found["event-c"] == []
+    assert found["event-a"][0].similarity > 0.8 and neighbours(tables, [], 5) == {}
