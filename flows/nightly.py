@@ -38,6 +38,7 @@ from publish import (
     NightError,
     Published,
     alone,
+    git,
     go_back,
     home,
     model_tags,
@@ -45,6 +46,7 @@ from publish import (
     publish,
     push,
     set_champion,
+    set_start,
 )
 from ruamel.yaml import YAML
 from tell import tell
@@ -77,10 +79,13 @@ def take_in(folder: Path) -> None:
         run_module("vidrnn.cli", ["retire"], folder, log.info, INTAKE_SECONDS)
 
 
-@task(name="set the champion", cache_policy=NO_CACHE)
-def challenge(folder: Path) -> bool:
-    """Make the last published models the champion, unless no candidate is due: then the last decision stands."""
-    return is_stale("train", folder) and set_champion(folder)
+@task(name="set champion and start", cache_policy=NO_CACHE)
+def challenge(folder: Path, checkout: Path) -> None:
+    """Make the last published models the champion, and mostly the start, of a candidate; without one, all stays."""
+    if is_stale("train", folder) and set_champion(folder):
+        params = YAML(typ="safe").load(folder / "params.yaml")
+        warm = set_start(folder, git(checkout, "rev-parse", "HEAD"), params["nightly"]["scratch_every"])
+        get_run_logger().info("the candidate starts from %s", "the champion" if warm else "scratch")
 
 
 @task(name="go back", cache_policy=NO_CACHE)
@@ -139,7 +144,7 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
             take_in(folder)
         for stage in stages:
             if stage == "train":
-                challenge(folder)
+                challenge(folder, checkout)
             bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
         differences, status["new_events"] = compare(folder), new_events(folder)
         published = commit(folder, _subject(version))

@@ -25,9 +25,12 @@ from ruamel.yaml import YAML
 BRANCH = "vidrnn/nightly"
 UNSENT = "refs/vidrnn/unsent"  # a night whose data did not reach the remote; gone once all of it has
 MARK = "VIDRNN_NIGHT"  # in the environment of all that a night starts
-CHAMPION, WITHDRAWN = "data/champion", "data/withdrawn.csv"
+CHAMPION, START, WITHDRAWN = "data/champion", "data/start", "data/withdrawn.csv"
+TRAINED = "data/metrics/train.json"
+# Folders that Git keeps in the checkout, and DVC in the worktree as soon as there is a published model.
+POINTERS = {f"{CHAMPION}.dvc": CHAMPION, f"{START}.dvc": START}
 # What the branch keeps of its own when it takes over the files of the checkout.
-OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", f"{CHAMPION}.dvc", WITHDRAWN, "data/retired.csv")
+OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", *POINTERS, WITHDRAWN, "data/retired.csv")
 # What people say in the checkout from day to day: it counts without a commit, and is published with the night.
 SAID = ("data/feedback.csv",)
 DVC_SECONDS = 6 * 3600.0
@@ -164,8 +167,8 @@ def _with_files_of(folder: Path, base: str) -> str:
     git(folder, "read-tree", base, env=index)
     if own := git(folder, "ls-tree", "-r", "--name-only", head, "--", *OWN).splitlines():
         git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *OWN, env=index)
-        if f"{CHAMPION}.dvc" in own:  # DVC keeps the folder, and Git may not
-            git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", CHAMPION, env=index)
+        for kept in (POINTERS[name] for name in own if name in POINTERS):  # DVC keeps the folder, and Git may not
+            git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", kept, env=index)
         entries = git(folder, "ls-tree", "-r", head, "--", *OWN)
         git(folder, "update-index", "--index-info", env=index, text=entries + "\n")
     wanted = git(folder, "write-tree", env=index)
@@ -215,19 +218,44 @@ def set_champion(folder: Path, rev: str = BRANCH) -> bool:
     model = _output(folder, rev, "data/model") if model_tags(folder) else None
     if model is None:
         return False
-    pointer, target = folder / f"{CHAMPION}.dvc", folder / CHAMPION
-    git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", CHAMPION)
-    ignored = folder / "data/.gitignore"
+    _take(folder, CHAMPION, model)
+    return True
+
+
+def set_start(folder: Path, base: str, scratch_every: int) -> bool:
+    """Make the last published models what the candidate starts from; False where its turn is to start from scratch.
+
+    Args:
+        folder: the worktree.
+        base: a revision of the checkout, whose folder without models takes their place.
+        scratch_every: so many published trainings have one from scratch among them.
+    """
+    model = _output(folder, BRANCH, "data/model")
+    if model is not None and int(git(folder, "rev-list", "--count", BRANCH, "--", TRAINED)) % scratch_every:
+        _take(folder, START, model)
+        return True
+    if (folder / f"{START}.dvc").is_file():
+        (folder / f"{START}.dvc").unlink()
+        shutil.rmtree(folder / START, ignore_errors=True)
+        git(folder, "rm", "-q", "--cached", "--ignore-unmatch", "--", f"{START}.dvc")
+        git(folder, "checkout", "-q", base, "--", START)
+    return False
+
+
+def _take(folder: Path, path: str, model: dict[str, Any]) -> None:
+    """Put a published model at a path, with a pointer to it in the place of what Git has there."""
+    pointer, target = folder / f"{path}.dvc", folder / path
+    git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", path)
+    ignored, line = folder / "data/.gitignore", f"/{target.name}"
     lines = ignored.read_text().splitlines() if ignored.is_file() else []
-    if "/champion" not in lines:
-        ignored.write_text("\n".join([*lines, "/champion"]) + "\n")
-    YAML().dump({"outs": [{**model, "path": Path(CHAMPION).name}]}, pointer)
+    if line not in lines:
+        ignored.write_text("\n".join([*lines, line]) + "\n")
+    YAML().dump({"outs": [{**model, "path": target.name}]}, pointer)
     shutil.rmtree(target, ignore_errors=True)
     try:
-        run(["checkout", "-q", f"{CHAMPION}.dvc"], folder, lambda line: None, DVC_SECONDS)
+        run(["checkout", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
     except DvcError:
-        run(["pull", "-q", f"{CHAMPION}.dvc"], folder, lambda line: None, DVC_SECONDS)
-    return True
+        run(["pull", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
 
 
 def _output(folder: Path, rev: str, path: str) -> dict[str, Any] | None:

@@ -73,14 +73,16 @@ def test_nights_publish_and_leave_the_checkout_alone(nightly: ModuleType, checko
     second = nightly.night(checkout)
     assert outcomes(second) == {"train": "ran", "gate": "ran", "report": "ran"} and second["model"] == "model/v2"
     assert json.loads((checkout / TREE / "data/champion/gate/model.json").read_text())["saw"] == "first"
-    assert model_of(checkout, "model/v1")["saw"] == "first" and model_of(checkout, "model/v2")["saw"] == "firstsecond"
+    one, two = model_of(checkout, "model/v1"), model_of(checkout, "model/v2")
+    assert one["saw"] == "first" and two["saw"] == "firstsecond"
+    assert one["start"] is None and two["start"] == one["version"]
     assert dvc(checkout, "artifacts", "get", ".", "model", "--rev", "v1.0.0", "-o", str(checkout.parent / "first"))
     assert json.loads((checkout.parent / "first/gate/model.json").read_text())["saw"] == "first"
     assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")  # finished, as published
 
     assert git(checkout, "rev-parse", "HEAD") == head and git(checkout, "status", "--porcelain") == ""
     assert sorted(path.name for path in (checkout / "data").iterdir()) == [
-        *("champion", "labels", "videos", "withdrawn.csv"),
+        *("champion", "labels", "start", "videos", "withdrawn.csv"),
     ]
     assert nightly.read_status(checkout)["commit"] == second["commit"] == git(checkout, "rev-parse", publish.BRANCH)
 
@@ -89,7 +91,11 @@ def test_nights_publish_and_leave_the_checkout_alone(nightly: ModuleType, checko
     assert model_of(checkout, "model/v3")["saw"] == "first"
     film(checkout, "third")
     assert nightly.night(checkout)["model"] == "model/v4"
-    assert model_of(checkout, "model/v4")["saw"] == "firstsecondthird"
+    four = model_of(checkout, "model/v4")
+    assert four["saw"] == "firstsecondthird" and four["start"] is None  # every second candidate is from scratch
+    assert [path.name for path in (checkout / TREE / "data/start").iterdir()] == ["README"]
+    assert git(checkout / TREE, "status", "--porcelain", "--", "data/start", "data/start.dvc", "dvc.lock") == ""
+    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ LAYERS = (
     (
         "work",
         "analyze annotate doctor find report neighbours results revisions tables object_tables segment_tables health "
-        "evaluate gate contest train rescore score ray_fit fit extract intake index demo fan_out",
+        "evaluate gate contest train warm rescore score ray_fit fit extract intake index demo fan_out",
     ),
     (
         "domain",
@@ -46,7 +46,7 @@ PICTURES = (
     *("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "foreground"),
     "media",
 )
-MADE_BY_HAND = {"data/champion", "data/feedback.csv", "data/retired.csv", "data/withdrawn.csv"}
+MADE_BY_HAND = {f"data/{name}" for name in ("champion", "start", "feedback.csv", "retired.csv", "withdrawn.csv")}
 # Which modules may import a package.
 ONLY_IN = {
     "av": {"vidrnn.decode", "vidrnn.encode"},

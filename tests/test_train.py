@@ -1,6 +1,9 @@
+import hashlib
 import json
+import shutil
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from synthetic import Footage, files_of, small_params, walking
@@ -11,6 +14,7 @@ from vidrnn.checkpoint import load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
 from vidrnn.score import load_camera_model, observe
+from vidrnn.storage import write_json
 from vidrnn.train import block_times, calibrate, likelihood, train, training_blocks
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader
 
@@ -218,3 +222,64 @@ def test_no_single_glitch_decides_a_likelihood(footage, trained):
     ones = np.ones(shape, np.float32)
     sums = [likelihood(model, CellReader(), block, 0, value * ones, ones)[0] for value in (10, 50, -50, -10)]
     assert len(set(sums)) == 1 and sums[0] > likelihood(model, CellReader(), block, 0, 9 * ones, ones)[0]
+
+
+def test_training_goes_on_from_the_models_of_a_folder(tmp_path):
+    """With more footage a block may change its purpose; what the champion was fitted to judges nothing all the same."""
+    footage = Footage(tmp_path)
+    for k in range(10):
+        footage.add(f"gate/{k}.mp4", walking(70, 4, 60 + k))
+    rows = footage.training.to_pylist()
+    rows.sort(key=lambda row: hashlib.sha256(f"0:{row['sha256']}:0".encode()).digest())
+    fewer = pa.Table.from_pylist([*rows[:4], *rows[7:]], schema=footage.training.schema)
+    train(footage.features, fewer, small_params(), tmp_path / "champion")
+    before = load_card(tmp_path / "champion/gate")
+
+    both = [
+        train(footage.features, footage.training, small_params(), tmp_path / name, start=tmp_path / start)
+        for name, start in (("warm", "champion"), ("again", "champion"), ("cold", "none"))
+    ]
+    assert both[0] == both[1] and files_of(tmp_path / "again") == files_of(tmp_path / "warm")
+    warm, cold = (load_card(tmp_path / name / "gate") for name in ("warm", "cold"))
+    assert warm["start"] == both[0][0]["gate"]["start"] == before["version"]
+    assert cold["start"] is both[2][0]["gate"]["start"] is None
+    fitted, held_out = (set(warm["footage"][name]) for name in ("fit", "held_out"))
+    assert len(set(before["footage"]["fit"]) & set(cold["footage"]["held_out"])) == 2
+    assert set(before["footage"]["fit"]) <= fitted and not fitted & held_out
+    assert fitted | held_out == {*cold["footage"]["fit"], *cold["footage"]["held_out"]}
+
+
+def test_where_nothing_is_left_to_judge_by_or_the_shape_is_another_training_is_from_scratch(
+    footage, trained, tmp_path, capsys
+):
+    _, _, out = trained
+    training = only(footage, "gate")
+    save = load_card(out / "gate")
+    held_out = save["footage"]["held_out"]
+    seen = {**save, "footage": {**save["footage"], "fit": held_out}}
+    other = {**save, "use": {**save["use"], "horizons": [9]}}
+    for card, words in ((seen, "has seen all footage that could judge it"), (other, "has other horizons")):
+        folder = tmp_path / words
+        shutil.copytree(out / "gate", folder / "gate")
+        write_json(folder / "gate/model.json", card)
+        train(footage.features, training, small_params(), tmp_path / "out", start=folder)
+        assert f"train gate: from scratch, since the model to start from {words}\n" in capsys.readouterr().out
+        assert (tmp_path / "out/gate/weights.safetensors").read_bytes() == (
+            out / "gate/weights.safetensors"
+        ).read_bytes()
+    params = small_params(train={"init_from": str(tmp_path / "has seen all footage that could judge it")})
+    with pytest.raises(
+        FootageError, match=r"^train\.init_from: the model to start from has seen all .* for gate, or set"
+    ):
+        train(footage.features, training, params, tmp_path / "out")
+
+
+def test_cameras_that_share_weights_start_together_or_not_at_all(footage, tmp_path, capsys):
+    params = small_params(train={"scope": "all"})
+    train(footage.features, footage.training, params, tmp_path / "first")
+    again, _ = train(footage.features, footage.training, params, tmp_path / "second", start=tmp_path / "first")
+    versions = {name: load_card(camera_dir(tmp_path / "first", name))["version"] for name in again}
+    assert {name: figures["start"] for name, figures in again.items()} == versions and len(versions) == 2
+    shutil.rmtree(camera_dir(tmp_path / "first", "north yard"))
+    alone, _ = train(footage.features, footage.training, params, tmp_path / "third", start=tmp_path / "first")
+    assert all(figures["start"] is None for figures in alone.values())

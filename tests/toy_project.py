@@ -8,16 +8,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = """
 data: {videos: data/videos, labels: data/labels, time_zone: UTC}
-nightly: {cron: "0 2 * * *", watch: [], keep_days: null, keep_gigabytes: null}
+nightly: {cron: "0 2 * * *", scratch_every: 2, watch: [], keep_days: null, keep_gigabytes: null}
 """
 STAGES = {
     "train.py": """
 import hashlib, json, pathlib
+start = pathlib.Path("data/start/gate/model.json")
+start = json.loads(start.read_text())["version"] if start.is_file() else None
 text = "".join(path.read_text() for path in sorted(pathlib.Path("data/videos").rglob("*.mp4")))
-version = hashlib.sha256(text.encode()).hexdigest()[:12]
+version = hashlib.sha256(f"{text}{start}".encode()).hexdigest()[:12]
 for folder in ("data/candidate/gate", "data/metrics"):
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-pathlib.Path("data/candidate/gate/model.json").write_text(json.dumps({"version": version, "saw": text}))
+pathlib.Path("data/candidate/gate/model.json").write_text(json.dumps({"version": version, "saw": text, "start": start}))
 pathlib.Path("data/metrics/train.json").write_text(json.dumps({"gate": {"version": version, "seen": len(text)}}))
 """,
     "gate.py": """
@@ -40,7 +42,7 @@ stages:
     outs: [data/demo]
   train:
     cmd: python train.py
-    deps: [train.py, data/videos]
+    deps: [train.py, data/videos, data/start]
     outs: [data/candidate]
     metrics: [data/metrics/train.json: {cache: false}]
   gate:
@@ -78,11 +80,12 @@ def make_checkout(repo: Path) -> Path:
     (repo / "params.yaml").write_text(PARAMS)
     for name, text in STAGES.items():
         (repo / name).write_text(text)
-    for folder in ("videos/gate", "labels", "champion"):
+    for folder in ("videos/gate", "labels", "champion", "start"):
         (repo / "data" / folder).mkdir(parents=True)
     for folder in ("videos", "labels"):
         (repo / "data" / folder / ".gitignore").write_text("*\n!.gitignore\n")
     (repo / "data/champion/README").write_text("the champion\n")
+    (repo / "data/start/README").write_text("the start\n")
     (repo / "data/withdrawn.csv").write_text("model_version\n")
     film(repo, "first")
     git(repo, "add", "-A")

@@ -213,6 +213,7 @@ class NightlyParams(_Section):
     """When nights begin, as cron says it, on the clock of `data.time_zone`; what they take in, and what they remove."""
 
     cron: Annotated[str, AfterValidator(_cron)]
+    scratch_every: Count
     watch: Annotated[tuple[str, ...], BeforeValidator(_frozen)]
     keep_days: Positive | None
     keep_gigabytes: Positive | None

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
-from vidrnn.cards import CARD, WEIGHTS, camera_dir, load_card
-from vidrnn.checkpoint import load_weights, save_model
+from vidrnn.cards import CARD, WEIGHTS, camera_dir
+from vidrnn.checkpoint import save_model
 from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
@@ -28,6 +28,7 @@ from vidrnn.ray_fit import ray_fit, wants_gpu
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import digest, remove_orphans, video_path, write_json
 from vidrnn.surprise import Surprise
+from vidrnn.warm import Start, begin, demanded, offered
 from vidrnn.windows import (
     ALONE,
     MODELLED,
@@ -60,10 +61,16 @@ class _Camera:
     place: Tensor
     layout: Layout
     step_seconds: float
+    start: Start | None = None
 
 
 def train(
-    features: Path, training: pa.Table, params: Params, out: Path, marks: Sequence[Mark] = ()
+    features: Path,
+    training: pa.Table,
+    params: Params,
+    out: Path,
+    marks: Sequence[Mark] = (),
+    start: Path | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train every camera that has enough ordinary footage, and write its model below `out`.
 
@@ -73,6 +80,7 @@ def train(
         params: sections features, model, train and score count, and alarms.merge_seconds.
         out: gets a model folder a camera, and `cameras.json` with what became of each.
         marks: what people said of events; what is normal is learned, and nothing is learned from what is unusual.
+        start: root of models to start from, where they fit and where there is still footage that they have not seen.
 
     Returns:
         Metrics for `dvc metrics`, and the rows of the loss curve.
@@ -92,7 +100,8 @@ def train(
     metrics: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     written = {out / "cameras.json"}
-    for name, group in groups.items():
+    for name, cold in groups.items():
+        group = _started(name, cold, params, start)
         task = _task(group, params)
         fitted = ray_fit(task, f"train {name}", params.train.num_workers, wants_gpu(params.train))
         curve += [{"model": name, **row} for row in fitted.history]
@@ -138,6 +147,35 @@ def _model_name(camera_id: str, layout: Layout, params: Params) -> str:
     if params.train.scope == "camera":
         return camera_id
     return "all" if layout.channels == MODELLED else f"all {layout}"
+
+
+def _started(name: str, group: list[_Camera], params: Params, root: Path | None) -> list[_Camera]:
+    """The cameras with what they start from, where they do, and nothing held out that it has seen.
+
+    Raises:
+        CheckpointError: train.init_from names no model.
+        FootageError: it has seen all that could judge it.
+    """
+    asked, first = params.train.init_from, group[0]
+    if asked is not None:
+        found: list[Start | str] = [demanded(Path(asked), camera.camera_id) for camera in group]
+    elif root is not None:
+        wanted = {
+            "architecture": _architecture(params, first.layout, len(group)),
+            "channels": list(first.layout.channels),
+            "horizons": _horizons(params, max(camera.step_seconds for camera in group)),
+        }
+        found = [offered(root, camera.camera_id, wanted) for camera in group]
+    else:
+        return group
+    kept = begin([camera.split for camera in group], found)
+    if isinstance(kept, str):
+        if asked is not None:
+            raise FootageError(f"train.init_from: {kept}; add footage for {name}, or set it to null")
+        if kept:
+            print(f"train {name}: from scratch, since {kept}", flush=True)
+        return group
+    return [replace(c, split=split, start=start) for c, (split, start) in zip(group, kept, strict=True)]
 
 
 def _marked_normal(
@@ -234,7 +272,7 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
         architecture=_architecture(params, layout, len(group)),
         fit=[(block, camera.standard, camera.place) for camera in group for block in _to_fit(camera)],
         validation=[(block, camera.standard, camera.place) for camera in group for block in camera.split.validation],
-        initial=None if train.init_from is None else _initial(Path(train.init_from), group[0].camera_id),
+        initial=None if group[0].start is None else group[0].start.weights,
         seq_len=_seq_len(params, step),
         burn_in=round(train.burn_in_seconds / step),
         horizons=_horizons(params, step),
@@ -292,14 +330,6 @@ def _horizons(params: Params, step_seconds: float) -> list[int]:
     return steps
 
 
-def _initial(start: Path, camera_id: str) -> dict[str, Tensor]:
-    """Weights to start from: the camera's below `start`, or `start` itself where it is one model."""
-    own = camera_dir(start, camera_id)
-    directory = own if (own / CARD).is_file() else start
-    load_card(directory)
-    return load_weights(directory)
-
-
 def _write(
     directory: Path, camera: _Camera, task: FitTask, fitted: FitResult, params: Params, training: pa.Table
 ) -> dict[str, Any]:
@@ -342,11 +372,13 @@ def _write(
             "held_out": sorted({block.key for block in held_out}),
             "marked_normal": sorted(block.key for block in camera.marked),
         },
+        "start": None if camera.start is None else camera.start.version,
         "fit": {"best_epoch": fitted.best_epoch, "validation_loss": best["validation"]},
     }
     version = save_model(directory, fitted.weights, card)
     return {
         "version": version,
+        "start": card["start"],
         "best_epoch": fitted.best_epoch,
         "train_loss": round(best["train"], 6),
         "validation_loss": round(best["validation"], 6),

@@ -12,10 +12,11 @@ from vidrnn.storage import read_table, replacing, write_json
 from vidrnn.train import train
 
 
-def main(features: str, training: str, feedback: str, out: str, metrics: str, curve: str) -> None:
-    """Feature files, the list of those that train, and marks in; a candidate a camera, metrics and the curve out."""
+def main(features: str, training: str, feedback: str, start: str, out: str, metrics: str, curve: str) -> None:
+    """Feature files, those that train, marks and models to start from in; a candidate a camera, metrics, curve out."""
     listed = read_table(Path(training), SCHEMAS["training"])
-    summary, rows = train(Path(features), listed, load_params(), Path(out), read_marks(Path(feedback)))
+    marks = read_marks(Path(feedback))
+    summary, rows = train(Path(features), listed, load_params(), Path(out), marks, Path(start))
     write_json(Path(metrics), summary)
     with replacing(Path(curve)) as partial:
         pd.DataFrame(rows).astype({"epoch": int}).to_csv(partial, index=False, float_format="%.6g")
