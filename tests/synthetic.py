@@ -9,11 +9,12 @@ import torch
 
 from vidrnn.calibration import Calibration, Questions, Tail
 from vidrnn.checkpoint import save_model
+from vidrnn.embeddings import Usual
 from vidrnn.features import CHANNELS, ROWS
 from vidrnn.fit import FitTask
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.params import load_params
-from vidrnn.schema import SCHEMAS, cells_schema
+from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS, cells_schema
 from vidrnn.storage import video_path, write_json, write_table
 from vidrnn.windows import MODELLED, CellReader, blocks_of, standard_of
 
@@ -222,11 +223,9 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
     excess = rng.uniform(0.1, 2, asked).round(4).astype(np.float32)
     questions = Questions(width, base, excess)
     calibration = Calibration(questions, Tail(*tail))
-    sizes = {"memory": architecture["hidden_size"], "missed": 2 * len(MODELLED)}
+    size = architecture["hidden_size"] + asked
     card = {
-        "windows": {
-            name: {"mean": " ".join(["0"] * size), "spread": " ".join(["1"] * size)} for name, size in sizes.items()
-        },
+        "windows": Usual(np.zeros(size), np.ones(size), np.eye(min(size, EMBEDDING_SIZE - 1))).to_json(),
         "architecture": architecture,
         "channels": list(MODELLED),
         "standard": {"mean": [0.1] * len(MODELLED), "sd": [0.2] * len(MODELLED)},

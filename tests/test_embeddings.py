@@ -19,35 +19,34 @@ from vidrnn.storage import read_table, video_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-H, C, N = 4, 3, 6
+H, Q, N = 4, 9, 6
+D = H + Q
 
 
 def frames(count, seed=0, still=()):
     rng = np.random.default_rng(seed)
     memory = rng.normal(0, 1, (count, N, H)).astype(np.float32)
-    maps = rng.random((count, 3 * C, 2, 3)).astype(np.float32)
+    maps = rng.random((count, Q, 2, 3)).astype(np.float32)
     scores = rng.random((count, 2, 3)).astype(np.float32)
     scores[list(still)] = 0
     return memory, maps, scores
 
 
 def described(count, **options):
-    return describe(*frames(count, **options), C)
+    return describe(*frames(count, **options))
 
 
-USUAL = Usual((np.zeros(H), np.zeros(2 * C)), (np.ones(H), np.ones(2 * C)))
+USUAL = Usual(np.zeros(D), np.ones(D), np.eye(D))
 
 
-def test_a_description_is_the_mean_over_cells_by_the_cube_of_their_surprise():
+def test_a_description_is_the_mean_over_cells_by_the_cube_of_their_score():
     memory, maps, scores = frames(3)
-    found = describe(memory, maps, scores, C)
+    found = describe(memory, maps, scores)
     for t in range(3):
         weights = scores[t].ravel() ** 3.0
         told = [sum(weights[i] * memory[t, i, h] for i in range(N)) / weights.sum() for h in range(H)]
-        asked = [sum(weights[i] * maps[t, q].ravel()[i] for i in range(N)) / weights.sum() for q in range(3 * C)]
-        missed = asked[:C] + [max(asked[C + c], asked[2 * C + c]) for c in range(C)]
-        assert found.parts()[0][t] == pytest.approx(told, abs=1e-6)
-        assert found.parts()[1][t] == pytest.approx(missed, abs=1e-6)
+        asked = [sum(weights[i] * maps[t, q].ravel()[i] for i in range(N)) / weights.sum() for q in range(Q)]
+        assert found.means[t] == pytest.approx(told + asked, abs=1e-6)
 
 
 def test_windows_are_two_seconds_every_second_however_frames_come():
@@ -60,11 +59,11 @@ def test_windows_are_two_seconds_every_second_however_frames_come():
     parts = Pool()
     for start in range(0, 47, 7):
         cut = slice(start, start + 7)
-        parts.push(times[cut], Described(whole.memory[cut], whole.missed[cut], whole.weight[cut]))
+        parts.push(times[cut], Described(whole.sums[cut], whole.weight[cut]))
     again = parts.windows()
-    assert again[0].tolist() == rows.tolist() and np.allclose(again[1].missed, found.missed)
-    for (first, stop), missed, weight in zip(rows.tolist(), found.missed, found.weight, strict=True):
-        assert missed == pytest.approx(whole.missed[first:stop].sum(0))
+    assert again[0].tolist() == rows.tolist() and np.allclose(again[1].sums, found.sums)
+    for (first, stop), sums, weight in zip(rows.tolist(), found.sums, found.weight, strict=True):
+        assert sums == pytest.approx(whole.sums[first:stop].sum(0))
         assert weight == pytest.approx(whole.weight[first:stop].sum())
 
 
@@ -95,26 +94,42 @@ def test_vectors_have_length_one_and_what_stands_still_is_like_nothing_but_itsel
     assert alike[2, 4] == 1 and np.abs(np.delete(alike[2], [2, 4])).max() == 0
 
 
-def test_what_is_usual_is_subtracted_and_a_card_keeps_it():
-    windows = [described(50, seed=1), described(50, seed=2, still=range(50)), described(50, seed=3)]
+def test_what_is_usual_is_subtracted_and_evened_out_and_a_card_keeps_it():
+    """Numbers of other sizes, all of which but one go together: the one counts as much as those."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 1, (300, 1)) + 0.02 * rng.normal(0, 1, (300, D - 1))
+    means = np.concatenate([7 + 100 * common, rng.normal(0, 0.1, (300, 1))], 1)
+    weight = rng.random(300) + 0.1
+    windows = [Described(means[a:b] * weight[a:b, None], weight[a:b]) for a, b in ((0, 100), (100, 300))]
+    windows.append(described(50, still=range(50)))
     usual = Usual.measure(windows)
-    vectors = np.concatenate([usual.vectors(windows[k]) for k in (0, 2)])
-    assert np.abs(vectors.mean(0)).max() < 0.15 < np.abs(USUAL.vectors(windows[0]).mean(0)).max()
+    even = np.concatenate([usual.vectors(window) for window in windows[:2]])[:, :D]
+    assert np.abs(even.mean(0)).max() < 0.15
+    alone = np.arange(D) == D - 1
+    off = np.where(alone, 0, 100), np.where(alone, 0.1, 0), np.where(alone, 0.1, 100)
+    one, other, both = usual.vectors(Described(means.mean(0) + np.stack(off), np.ones(3)))
+    assert abs(one @ other) < 0.2 and min(one @ both, other @ both) > 0.6
     again = Usual.from_json(usual.to_json())
     assert np.allclose(again.vectors(windows[0]), usual.vectors(windows[0]), atol=1e-4)
-    still = Usual.measure([windows[1]])
-    assert np.isfinite(still.vectors(windows[0])).all()
+
+
+@pytest.mark.parametrize("ordinary", [0, 1, 2])
+def test_where_hardly_anything_ever_moved_vectors_are_numbers_all_the_same(ordinary):
+    still = described(50, seed=2, still=range(ordinary, 50))
+    vectors = Usual.measure([still]).vectors(described(20))
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(20))
 
 
 def test_long_descriptions_are_folded_and_stay_nearly_as_alike():
     rng = np.random.default_rng(0)
     base = rng.normal(0, 1, (1, 2000))
-    long = Described(
-        np.ones((3, 4)), np.concatenate([base, base + 0.3 * rng.normal(0, 1, base.shape), -base]), np.ones(3)
-    )
-    vectors = Usual((np.zeros(4), np.zeros(2000)), (np.ones(4), np.ones(2000))).vectors(long)
+    long = Described(np.concatenate([base, base + 0.3 * rng.normal(0, 1, base.shape), -base]), np.ones(3))
+    usual = Usual(np.zeros(2000), np.ones(2000), np.eye(EMBEDDING_SIZE - 1))
+    vectors = usual.vectors(long)
     assert vectors.shape == (3, EMBEDDING_SIZE) and np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3))
     assert vectors[0] @ vectors[1] > 0.9 and vectors[0] @ vectors[2] < -0.8
+    measured = Usual.measure([Described(rng.normal(0, 1, (40, 2000)), np.ones(40))])
+    assert np.allclose(Usual.from_json(measured.to_json()).vectors(long), measured.vectors(long), atol=1e-3)
 
 
 def test_search_in_batches_is_search_in_all():

@@ -109,10 +109,10 @@ def test_a_card_says_what_a_model_is_used_with(trained):
         assert model.calibration is not None and model.version == card["version"]
         assert card["footage"]["num_videos"] == (4 if camera == "gate" else 3)
         assert model.usual is not None
-        sizes = [len(part) for part in model.usual.means]
-        assert sizes == [card["architecture"]["hidden_size"], 2 * len(MODELLED)]
-        assert all(np.isfinite(mean).all() for mean in model.usual.means)
-        assert all((spread > 0).all() for spread in model.usual.spreads)
+        size = card["architecture"]["hidden_size"] + 2 * len(MODELLED)  # two lengths of memory
+        assert model.usual.mean.shape == model.usual.spread.shape == (size,)
+        assert np.isfinite(model.usual.mean).all() and (model.usual.spread > 0).all()
+        assert (np.diag(model.usual.evening) > 0).all()
 
 
 def test_two_cameras_may_share_the_weights(footage, tmp_path):

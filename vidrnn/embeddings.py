@@ -1,9 +1,9 @@
 """A vector for each window of footage, so that moments that look alike to the network lie near one another.
 
-A window is described by what the network remembers where something surprises it, and by which of its expectations are
-missed there: means over its cells and frames that weigh by surprise, so that neither says where in the picture that
-was. Both are measured against the ordinary windows of the camera. Vectors have length 1: the product of two is their
-similarity, across all videos of a camera.
+A window is described by what the network remembers where something surprises it, and by how much each question is
+surprised there: means over its cells and frames that weigh by the score, so that neither says where in the picture that
+was. Both are measured against the ordinary windows of the camera, in which no direction then varies more than another.
+Vectors have length 1: the product of two is their similarity, across all videos of a camera.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,10 @@ from vidrnn.schema import EMBEDDING_SIZE
 WINDOW_SECONDS = 2.0
 HOP_SECONDS = 1.0  # a window begins every so often
 _HOPS = round(WINDOW_SECONDS / HOP_SECONDS)
-_POWER = 3  # of surprise, by which cells and frames weigh
-_MEMORY = 0.15  # how much memory counts beside missed expectations; docs/benchmarks.md compares
-_LEAST_SPREAD = 0.1  # of the mean spread of a part: what hardly ever varies is not blown up
+_POWER = 3  # of the score, by which cells and frames weigh
+_LEAST_SPREAD = 0.1  # of the mean spread: what hardly ever varies is not blown up
+_FARTHEST = 10.0  # spreads from the mean: what lies farther off counts as this far
+_EVEN = 0.3  # times the mean variance is added to that of every direction: a few windows tell it roughly
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -33,96 +34,100 @@ class Described:
     """What describes n frames or windows.
 
     Attributes:
-        memory: (n, H), weighted sums over the cells.
-        missed: (n, 2 · C), likewise, how far expectations of the place and of the last moments are missed.
+        sums: (n, H + Q), over the cells: what is remembered, and how much each question is surprised.
         weight: (n,), of the sums; 0 where nothing moves.
     """
 
-    memory: Wide
-    missed: Wide
+    sums: Wide
     weight: Wide
 
-    def parts(self) -> tuple[Wide, Wide]:
-        """The weighted means, memory and missed."""
-        weight = np.maximum(self.weight, 1e-12)[:, None]
-        return self.memory / weight, self.missed / weight
+    @property
+    def means(self) -> Wide:
+        """(n, H + Q)."""
+        return self.sums / np.maximum(self.weight, 1e-12)[:, None]
 
 
-def describe(memory: Array, maps: Array, scores: Array, num_channels: int) -> Described:
+def describe(memory: Array, maps: Array, scores: Array) -> Described:
     """Of n frames.
 
     Args:
         memory: (n, N, H) of each cell.
-        maps: (n, Q, rows, columns), the surprise of each question: `num_channels` of a place, then of each memory.
+        maps: (n, Q, rows, columns), the surprise of each question.
         scores: (n, rows, columns), of each cell, 0 or more.
-        num_channels: C.
     """
     n, count = memory.shape[:2]
     weight = np.maximum(scores.reshape(n, count), 0).astype(np.float64) ** _POWER
-    asked = np.einsum("nc,nqc->nq", weight, maps.reshape(n, -1, count)).reshape(n, -1, num_channels)
-    missed = np.concatenate([asked[:, 0], asked[:, 1:].max(1)], 1)
-    return Described(np.einsum("nc,nch->nh", weight, memory), missed, weight.sum(1))
+    remembered = np.einsum("nc,nch->nh", weight, memory)
+    surprised = np.einsum("nc,nqc->nq", weight, maps.reshape(n, -1, count))
+    return Described(np.concatenate([remembered, surprised], 1), weight.sum(1))
 
 
 @dataclass(frozen=True)
 class Usual:
-    """What the ordinary windows of a camera are like: mean and spread of each number of both parts."""
+    """What the ordinary windows of a camera are like.
 
-    means: tuple[Wide, Wide]
-    spreads: tuple[Wide, Wide]
+    Attributes:
+        mean, spread: (D,), of each number that describes them.
+        evening: (K, K), lower triangular: makes all directions of them vary alike; K is D, or what longer descriptions
+            are folded to.
+    """
+
+    mean: Wide
+    spread: Wide
+    evening: Wide
 
     @classmethod
     def measure(cls, windows: Sequence[Described]) -> "Usual":
-        """From those in which something moves; (V,) windows a stretch of footage."""
-        parts = [part[described.weight > 0] for described in windows for part in described.parts()]
-        gathered = [np.concatenate(parts[k::2]) for k in range(2)]
-        if not len(gathered[0]):  # nothing ever moves: as it is measured
-            gathered = [np.stack([-np.ones(part.shape[1]), np.ones(part.shape[1])]) for part in gathered]
-        spreads = [part.std(0) for part in gathered]
-        widened = [spread + max(_LEAST_SPREAD * float(spread.mean()), 1e-6) for spread in spreads]
-        means = [part.mean(0) for part in gathered]
-        return cls((means[0], means[1]), (widened[0], widened[1]))
+        """From those in which something moves; some windows a stretch of footage, and a stretch at least."""
+        gathered = np.concatenate([described.means[described.weight > 0] for described in windows])
+        if not len(gathered):  # nothing ever moves: as it is measured
+            size = gathered.shape[1]
+            return cls(np.zeros(size), np.ones(size), np.eye(min(size, EMBEDDING_SIZE - 1)))
+        spread = gathered.std(0)
+        spread += max(_LEAST_SPREAD * float(spread.mean()), 1e-6)
+        departures = _departures(gathered, gathered.mean(0), spread)
+        variance = np.einsum("ni,nj->ij", departures, departures) / len(departures)
+        variance += max(_EVEN * float(np.trace(variance)) / len(variance), 1e-6) * np.eye(len(variance))
+        return cls(gathered.mean(0), spread, np.linalg.inv(np.linalg.cholesky(variance)))
 
     def vectors(self, described: Described) -> Array:
         """(n, EMBEDDING_SIZE) of length 1. Where nothing moves it is the last axis, which nothing else touches."""
         if not len(described.weight):
             return np.empty((0, EMBEDDING_SIZE), np.float32)
-        sides = []
-        for part, mean, spread in zip(described.parts(), self.means, self.spreads, strict=True):
-            departure = (part - mean) / spread
-            sides.append(departure / np.maximum(np.linalg.norm(departure, axis=1, keepdims=True), 1e-12))
-        whole = np.concatenate([_MEMORY * sides[0], sides[1]], 1)
-        if whole.shape[1] >= EMBEDDING_SIZE:
-            whole = whole @ _folding(whole.shape[1])
-        whole /= np.maximum(np.linalg.norm(whole, axis=1, keepdims=True), 1e-12)
-        vectors = np.zeros((len(whole), EMBEDDING_SIZE), np.float32)
-        vectors[:, : whole.shape[1]] = whole
-        still = described.weight <= 0
+        # Sums by einsum, whose bits do not depend on how many cores there are.
+        even = np.einsum("nk,jk->nj", _departures(described.means, self.mean, self.spread), self.evening)
+        even /= np.maximum(np.linalg.norm(even, axis=1, keepdims=True), 1e-12)
+        vectors = np.zeros((len(even), EMBEDDING_SIZE), np.float32)
+        vectors[:, : even.shape[1]] = even
+        still = ~vectors.any(1) | (described.weight <= 0)
         vectors[still] = 0
         vectors[still, -1] = 1
         return vectors
 
     def to_json(self) -> dict[str, Any]:
         """For the card of a model."""
-        return {
-            name: {"mean": _told(mean), "spread": _told(spread)}
-            for name, mean, spread in zip(("memory", "missed"), self.means, self.spreads, strict=True)
-        }
+        below = np.tril_indices(len(self.evening))
+        return {"mean": _told(self.mean), "spread": _told(self.spread), "evening": _told(self.evening[below])}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Usual":
         """From `to_json`."""
-        (a, b), (c, d) = ([_read(value[name][of]) for name in ("memory", "missed")] for of in ("mean", "spread"))
-        return cls((a, b), (c, d))
+        mean, spread, below = (np.array(value[name].split(), np.float64) for name in ("mean", "spread", "evening"))
+        size = min(len(mean), EMBEDDING_SIZE - 1)
+        evening = np.zeros((size, size))
+        evening[np.tril_indices(size)] = below
+        return cls(mean, spread, evening)
 
 
 def _told(values: Wide) -> str:
     """A line of the card, where a list would be one for each number."""
-    return " ".join(f"{value:g}" for value in values.tolist())
+    return " ".join(f"{value:.6g}" for value in values.tolist())
 
 
-def _read(text: str) -> Wide:
-    return np.array(text.split(), np.float64)
+def _departures(means: Wide, mean: Wide, spread: Wide) -> Wide:
+    """(n, K): how many spreads off, folded where that is long."""
+    off = np.clip((means - mean) / spread, -_FARTHEST, _FARTHEST)
+    return off if off.shape[1] < EMBEDDING_SIZE else np.einsum("nd,dk->nk", off, _folding(off.shape[1]))
 
 
 @lru_cache(maxsize=4)
@@ -137,22 +142,21 @@ class Pool:
     def __init__(self) -> None:
         self._slots: list[int] = []  # the number of each hop that has frames
         self._counts: list[int] = []  # of its frames
-        self._sums: list[tuple[Wide, Wide, Wide]] = []
+        self._sums: list[tuple[Wide, Wide]] = []
 
     def push(self, times: Seconds, described: Described) -> None:
         """Take n frames, at `times` in ascending seconds."""
         slots = np.floor(times / HOP_SECONDS + 1e-6).astype(int)
-        columns = (described.memory, described.missed, described.weight)
         for slot in np.unique(slots).tolist():
             here = slots == slot
-            sums = tuple(column[here].sum(0) for column in columns)
+            sums, weight = described.sums[here].sum(0), described.weight[here].sum()
             if self._slots and self._slots[-1] == slot:
                 self._counts[-1] += int(here.sum())
-                self._sums[-1] = tuple(a + b for a, b in zip(self._sums[-1], sums, strict=True))
+                self._sums[-1] = self._sums[-1][0] + sums, self._sums[-1][1] + weight
             else:
                 self._slots.append(slot)
                 self._counts.append(int(here.sum()))
-                self._sums.append(sums)
+                self._sums.append((sums, weight))
 
     def windows(self) -> tuple[npt.NDArray[np.int64], Described]:
         """Once every frame has been pushed: (V, 2) frames [first, stop) of each window, and what describes it."""
@@ -168,9 +172,9 @@ class Pool:
             frames.append((starts[k], starts[end]))
             found.append([np.sum(column, axis=0) for column in zip(*self._sums[k:end], strict=True)])
         if not found:
-            return np.empty((0, 2), np.int64), Described(np.empty((0, 0)), np.empty((0, 0)), np.empty(0))
-        memory, missed, weight = (np.stack(column) for column in zip(*found, strict=True))
-        return np.array(frames, np.int64), Described(memory, missed, weight)
+            return np.empty((0, 2), np.int64), Described(np.empty((0, 0)), np.empty(0))
+        sums, weight = (np.stack(column) for column in zip(*found, strict=True))
+        return np.array(frames, np.int64), Described(sums, weight)
 
 
 def windows_in(starts: Seconds, ends: Seconds, onset: float, offset: float) -> npt.NDArray[np.int64]:

@@ -146,7 +146,7 @@ def score_video(
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
         raw[first : first + len(maps)] = maps.max((1, 2))
-        described = describe(stretch.memory, stretch.maps, maps, len(layout.channels))
+        described = describe(stretch.memory, stretch.maps, maps)
         pool.push(times[first : first + len(maps)], described)
         for t, score in enumerate(maps):
             top = int(score.argmax())

@@ -428,7 +428,7 @@ def usual_windows(model: CameraModel, blocks: Sequence[Block]) -> Usual:
         times, pool = block_times(block)[0], Pool()
         for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
             scores = model.calibration.questions.score(stretch.maps)
-            described = describe(stretch.memory, stretch.maps, scores, len(model.layout.channels))
+            described = describe(stretch.memory, stretch.maps, scores)
             pool.push(times[row : row + len(scores)], described)
         found.append(pool.windows()[1])
     return Usual.measure(found)
