@@ -98,7 +98,7 @@ def test_what_is_usual_is_subtracted_and_evened_out_and_a_card_keeps_it():
     """Numbers of other sizes, all of which but one go together: the one counts as much as those."""
     rng = np.random.default_rng(0)
     common = rng.normal(0, 1, (300, 1)) + 0.02 * rng.normal(0, 1, (300, D - 1))
-    means = np.concatenate([7 + 100 * common, rng.normal(0, 0.1, (300, 1))], 1)
+    means = np.concatenate([7 + 100 * common, rng.normal(0, 30, (300, 1))], 1)
     weight = rng.random(300) + 0.1
     windows = [Described(means[a:b] * weight[a:b, None], weight[a:b]) for a, b in ((0, 100), (100, 300))]
     windows.append(described(50, still=range(50)))
@@ -106,7 +106,7 @@ def test_what_is_usual_is_subtracted_and_evened_out_and_a_card_keeps_it():
     even = np.concatenate([usual.vectors(window) for window in windows[:2]])[:, :D]
     assert np.abs(even.mean(0)).max() < 0.15
     alone = np.arange(D) == D - 1
-    off = np.where(alone, 0, 100), np.where(alone, 0.1, 0), np.where(alone, 0.1, 100)
+    off = np.where(alone, 0, 100), np.where(alone, 30, 0), np.where(alone, 30, 100)
     one, other, both = usual.vectors(Described(means.mean(0) + np.stack(off), np.ones(3)))
     assert abs(one @ other) < 0.2 and min(one @ both, other @ both) > 0.6
     again = Usual.from_json(usual.to_json())

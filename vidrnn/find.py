@@ -19,7 +19,7 @@ from vidrnn.neighbours import Span, touch
 from vidrnn.revisions import of
 from vidrnn.schema import SCHEMAS, as_rows
 
-EXACT_WINDOWS = 1_000_000  # up to so many, comparing all of them takes a second or two
+EXACT_WINDOWS = 1_000_000  # up to so many, comparing all of them takes seconds
 _BATCH_ROWS = 65536  # 32 MiB of vectors at a time
 _MORE = 8  # times as many windows as moments are wanted: neighbours are one moment
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
