@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from vidrnn.params import load_params
-from vidrnn.report import plural, write_report
+from vidrnn.phrases import plural
+from vidrnn.report import write_report
 from vidrnn.stages import run_stage
 
 
