@@ -24,9 +24,15 @@ from urllib.request import urlopen
 from retrain import REPORT, ROOT, STAGE_TIMEOUT_SECONDS, TARGET, bring_up_to_date, print_rows, stop_in_order
 
 # isort: split
+from curves import SCORES, picture_of
 from dvc_cli import DvcError, is_stale, run, run_module, upstream
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
@@ -151,6 +157,8 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         status |= {"commit": published.commit, "model": published.tag, "remote": send(folder)}
         status |= {"state": "completed", "report": str(folder / REPORT)}
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
+        if (folder / SCORES).is_file():
+            create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
         create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
     except (DvcError, NightError) as error:
         status |= {"state": "failed", "message": str(error)}

@@ -22,7 +22,8 @@ from typing import Any
 from dvc_cli import DvcError, run
 from ruamel.yaml import YAML
 
-BRANCH = "vidrnn/nightly"
+from vidrnn.revisions import PUBLISHED as BRANCH
+
 UNSENT = "refs/vidrnn/unsent"  # a night whose data did not reach the remote; gone once all of it has
 MARK = "VIDRNN_NIGHT"  # in the environment of all that a night starts
 CHAMPION, START, WITHDRAWN = "data/champion", "data/start", "data/withdrawn.csv"

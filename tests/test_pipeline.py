@@ -181,11 +181,13 @@ def test_packages_that_few_may_import() -> None:
 
 
 def test_flows_and_vidrnn_know_nothing_of_each_other() -> None:
+    """But for where nights are published."""
     flows = [module for module in modules() if module.startswith("flows.")]
     assert len(flows) >= 2
     for module in modules():
         other = "vidrnn" if module in flows else "flows"
-        assert not {name for name in imports(module) if name.split(".")[0] == other}, module
+        found = {name for name in imports(module) if name.split(".")[0] == other}
+        assert found <= ({"vidrnn.revisions"} if module == "flows.publish" else set()), module
 
 
 @pytest.mark.slow

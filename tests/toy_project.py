@@ -32,6 +32,8 @@ shutil.copytree("data/champion" if version in withdrawn else "data/candidate", "
 import pathlib, shutil
 pathlib.Path("data/report").mkdir()
 shutil.copy("data/model/gate/model.json", "data/report/index.html")
+pathlib.Path("data/plots").mkdir(exist_ok=True)
+pathlib.Path("data/plots/scores.csv").write_text("score,ordinary,unusual\\n0.0,0.5,0.0\\n0.1,0.5,0.0\\n")
 """,
     "dvc.yaml": """
 artifacts:
