@@ -48,3 +48,11 @@ def bomb(size: int) -> int:
         return len(bytearray(size))
     except MemoryError:
         return -1
+
+
+def linger(path: str) -> str:
+    """Note that it has begun, and take a while."""
+    with Path(path).open("a") as file:
+        file.write("x")
+    time.sleep(1.5)
+    return path

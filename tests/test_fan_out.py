@@ -1,30 +1,18 @@
-"""Jobs in processes that really die, hang and are killed; and as Ray tasks on a real cluster, with the same results."""
+"""Jobs in processes that really die, hang and are killed; as Ray tasks they are in test_cluster.py."""
 
 import os
 import resource
-import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import moving_square, write_clip
 from jobs import be_killed, bomb, misbehave, slow_first
-from synthetic import files_of, save_camera_model, write_fates
 
 from vidrnn.errors import VidrnnError
-from vidrnn.extract import extract_features
 from vidrnn.fan_out import MEMORY_BYTES, Failure, fan_out, fan_out_all, watched
-from vidrnn.index import index_videos
-from vidrnn.params import load_params
-from vidrnn.rescore import score_videos
-from vidrnn.schema import SCHEMAS
-from vidrnn.storage import write_table
-from vidrnn.tables import make_tables
 
-ROOT = Path(__file__).resolve().parents[1]
 CRASHED = Failure("made the process that reads it die (signal 11)")
 LEFT = Failure("made the process that reads it die (exit code 7)")
 
@@ -101,63 +89,3 @@ def test_memory_is_limited_in_the_process_of_a_job_only() -> None:
 def test_watched_gives_all_items_and_leaves_no_timer() -> None:
     assert list(watched(iter([1, 2, 3]))) == [1, 2, 3]
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of this machine; what was started is stopped."""
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        environment.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'tests'}")  # of the workers
-        own = Cluster()
-        own.add_node(num_cpus=2, object_store_memory=128 * 2**20, include_dashboard=False)
-        yield own.address
-        own.shutdown()
-
-
-@pytest.mark.slow
-def test_ray_tasks_give_the_same_results_and_bytes(
-    tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("RAY_ADDRESS", cluster)
-    late = Failure("took longer than 1 s to read")
-    expected = [CRASHED, str(ROOT), late]  # paths may be relative
-    assert list(fan_out("count", misbehave, ["crash", "where", "hang"], str, time_limit_seconds=1)) == expected
-    with pytest.raises(VidrnnError, match="this job is beyond us"):
-        list(fan_out("count", misbehave, ["raise"], str))
-
-    clips = [write_clip(tmp_path / f"{name}.mp4", moving_square(60, step=k)) for k, name in enumerate("ab", 1)]
-    save_camera_model(tmp_path / "model/gate", columns=27, tail=(0.0, 1, 0.1, 1.0))
-    write_fates(tmp_path / "model", gate="")
-    made = []
-    for kind in ("ray", "processes"):
-        if kind == "processes":
-            monkeypatch.delenv("RAY_ADDRESS")
-        root = tmp_path / kind
-        (root / "videos/gate").mkdir(parents=True)
-        for clip in clips:
-            shutil.copy(clip, root / "videos/gate")
-        (root / "videos/gate/c.mp4").write_bytes(clips[0].read_bytes()[:-300])
-        make_all(root, tmp_path / "model")
-        made.append(files_of(root))
-    assert made[0] == made[1]
-    # Of each of the two, 4 parts of features, 5 tables, and of an event a picture, a heat map and a clip, and
-    # a picture of a segment.
-    parts = {"features": 9, "scores": 3, "tables": 11, "media": 8}
-    assert {part: sum(name.startswith(f"{part}/") for name in made[0]) for part in parts} == parts
-
-
-def make_all(root: Path, model: Path) -> None:
-    """What goes over all videos, from the index to the tables."""
-    params = load_params()
-    videos, features, scores = root / "videos", root / "features", root / "scores"
-    features_params = params.features.model_copy(update={"warmup_seconds": 1.0})
-    index = index_videos(videos, params.index, "UTC", root.with_suffix(".json"))
-    training = extract_features(videos, index, features_params, features)
-    for name, table in (("index", index), ("training", training)):
-        write_table(root / f"{name}.parquet", table, SCHEMAS[name])
-    score_videos(index, features, model, scores)
-    make_tables(videos, index, features, model, scores, params.alarms, root / "tables", root / "media")
