@@ -74,7 +74,7 @@ def test_trails_are_those_of_the_objects_that_an_event_names_while_its_clip_last
     start, stop = clip_interval(10.0, 13.0, 11.0)
     assert len(card.trails) == 2 and card.similar == [(3, 0.9)]
     first = card.trails[0]
-    assert first.points.split()[0] == f"{10 * start + 2:.0f},30" and len(first.points.split()) == 2 * (stop - start)
+    assert first.points.split()[0] == f"{10 * start + 2:.0f},25" and len(first.points.split()) == 2 * (stop - start)
     assert first.boxes.split(";")[2] == f"1.00 {10 * (start + 1):.0f} 20 4 10"
     typed = dict(card.commands)
     assert f"vidrnn mark {1:016x} normal" in typed.values() and f"vidrnn find {1:016x}" in typed.values()

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from datetime import UTC, datetime
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from conftest import blank
 from report_pages import HOSTILE, PARAMS, Page, Workspace, bumps, event, read, realistic
 
 from vidrnn import phrases
+from vidrnn.schema import EMBEDDING_SIZE
 from vidrnn.stages import report as stage
 from vidrnn.storage import write_json
 
@@ -37,7 +39,7 @@ def test_a_full_report_says_what_happened(tmp_path):
 
 def test_every_event_has_a_picture_with_alt_text_or_says_that_there_is_none(tmp_path):
     page = read(realistic(tmp_path).render())
-    images = [image for image in page.all("img") if image.get("class") == "key"]
+    images = [image for image in page.all("img") if image.get("class") == "shot"]
     assert len(images) == 11 and len({image["alt"] for image in images}) == 11
     assert all(
         re.match(r"Event \d+: camera .+ at \d\d:\d\d\.\d in .+, with a box", image["alt"] or "") for image in images
@@ -154,7 +156,7 @@ def test_a_picture_that_is_no_jpeg_is_missing_and_a_box_stays_inside(space):
     path.write_bytes(b"<svg/>")
     page = read(space.render())
     assert (
-        len([image for image in page.all("img") if image.get("class") == "key"]) == 3
+        len([image for image in page.all("img") if image.get("class") == "shot"]) == 3
         and "There is no picture of this event." in page.text
     )
     boxes = [a for a in page.all("rect") if a["class"] == "line"]
@@ -190,6 +192,29 @@ def test_the_last_night_of_a_camera_with_trouble_is_told_at_a_glance(tmp_path):
         space.nights.append(blank("health", **key, ok=ok, message=message))
     text = Page(space.render()).text
     assert "Night of 2026-03-02: It shows <another> view" in text
-    assert "Cameras with trouble1 of 2" in re.sub(r"\s+", " ", text).replace(" 1 of", "1 of")
+    assert "Cameras with trouble1 of 2" in " ".join(text.split())
     glance = text[: text.index("Health and drift")]
     assert "dark" not in glance
+
+
+def test_similar_events_are_named_and_those_that_are_not_alike_are_not(space):
+    """Of four events the first two are the same, the third differs, and the last stands the other way."""
+    vectors = np.zeros((4, EMBEDDING_SIZE), np.float32)
+    vectors[:2, 0], vectors[2, 1], vectors[3, 0] = 1, 1, -1
+    for number, vector in enumerate(vectors, start=1):
+        name = f"gate/{number}.mp4"
+        space.video(name, bumps(30, number, [(11, 3)]), [event(number, peak_score=9.0 - number)])
+        space.picture("gate", f"{number:016x}")
+        window = {"onset_seconds": 9.0, "offset_seconds": 14.0, "vector": vector.tolist()}
+        space.rows("embeddings", name, [window])
+    text = " ".join(read(space.render()).text.split())
+    assert text.count("event 1 100 % alike") == text.count("event 2 100 % alike") == 1 and text.count("alike") == 2
+
+
+def test_the_night_is_a_local_date_and_times_are_local(space):
+    late = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+    at = {"recorded_at": late, "onset_seconds": 10.0, "offset_seconds": 12.0}
+    space.video("gate/a.mp4", bumps(60, 1, [(11, 3)]), [event(1, **at)], recorded_at=late)
+    data = PARAMS.data.model_copy(update={"time_zone": "Europe/Berlin"})
+    text = " ".join(read(space.render(PARAMS.model_copy(update={"data": data}))).text.split())
+    assert "Events last night1 2026-03-02" in text and "2026-03-02 00:30:00 CET" in text

@@ -27,7 +27,7 @@ class Trail:
     """Where an object was while the clip of an event lasts.
 
     Attributes:
-        points: of a polyline, "x,y x,y …", the middle of the lower edge of its box.
+        points: of a polyline, "x,y x,y …", the centre of its box.
         boxes: of the clip, "seconds x y width height;…", seconds from its start.
     """
 
@@ -122,7 +122,7 @@ def _trails(tables_dir: Path, events: Sequence[Row]) -> dict[str, list[Trail]]:
 
 
 def _trail(seconds: Any, boxes: Any) -> Trail:
-    points = " ".join(f"{(x0 + x1) / 2:.0f},{y1:.0f}" for x0, _, x1, y1 in boxes.tolist())
+    points = " ".join(f"{(x0 + x1) / 2:.0f},{(y0 + y1) / 2:.0f}" for x0, y0, x1, y1 in boxes.tolist())
     places = zip(seconds.tolist(), boxes.tolist(), strict=True)
     moving = ";".join(f"{t:.2f} {x0:.0f} {y0:.0f} {x1 - x0:.0f} {y1 - y0:.0f}" for t, (x0, y0, x1, y1) in places)
     return Trail(points, moving)

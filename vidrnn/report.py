@@ -35,7 +35,7 @@ from vidrnn.timeline import HEIGHT, LANES, Stretch, Timeline, draw, read_curve
 CURVE_BINS = 300, 4000  # a video's curve keeps the lowest and highest score of each: fewer the more videos there are
 ALL_BINS = 24_000  # of all curves together, so that the page stays small
 LISTED_EVENTS = 500  # rows of the list of events without a picture
-SIMILAR = 3  # events that are named beside one
+SIMILAR, LEAST_ALIKE = 3, 0.3  # events that are named beside one, of those that are so alike at least
 SHOWN_NIGHTS = 14  # of a camera's health
 SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
@@ -225,7 +225,10 @@ def _similar(tables_dir: Path, events: list[Row], wanted: set[str]) -> dict[str,
     """Numbers and similarities of the events that are most like each of those that are wanted."""
     numbers = {event["event_id"]: event["number"] for event in events}
     found = neighbours(tables_dir, events, SIMILAR)
-    return {name: [(numbers[n.event_id], n.similarity) for n in found.get(name, [])] for name in wanted}
+    return {
+        name: [(numbers[n.event_id], n.similarity) for n in found.get(name, []) if n.similarity >= LEAST_ALIKE]
+        for name in wanted
+    }
 
 
 def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stretch | None:
