@@ -210,10 +210,14 @@ def read_status(checkout: Path) -> dict[str, Any]:
 
 
 def write_status(checkout: Path, status: dict[str, Any]) -> None:
-    """Replace the status file in one step."""
+    """Replace the status file in one step; where there is no space for it, the last one stays."""
     partial = status_file(checkout).with_suffix(".partial")
-    partial.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, status_file(checkout))
+    try:
+        partial.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+        os.replace(partial, status_file(checkout))
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        print(f"warning: {status_file(checkout)} could not be written: {error}", file=sys.stderr)
 
 
 def schedule_of(checkout: Path) -> CronSchedule:

@@ -1,6 +1,5 @@
 """A simulated cluster: nodes of Ray that are processes of this machine, each with a processor. They share its files."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +10,10 @@ import pytest
 from conftest import moving_square, write_clip
 from jobs import linger, misbehave
 from synthetic import files_of, save_camera_model, write_fates
+from whole import make_all
 
 from vidrnn.errors import VidrnnError
-from vidrnn.extract import extract_features
 from vidrnn.fan_out import Failure, fan_out
-from vidrnn.index import index_videos
-from vidrnn.params import load_params
-from vidrnn.rescore import score_videos
-from vidrnn.schema import SCHEMAS
-from vidrnn.storage import write_table
-from vidrnn.tables import make_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
@@ -59,29 +52,15 @@ def made_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as environment:
         environment.chdir(ROOT)
         environment.delenv("RAY_ADDRESS", raising=False)
-        make_all(root, "here")
+        make_all(root / "clips", root / "model", root / "here")
     return root
-
-
-def make_all(root: Path, name: str) -> dict[str, bytes]:
-    """What goes over all videos, from the index to the tables, below `root / name`; the bytes of all."""
-    params, own, model = load_params(), root / name, root / "model"
-    shutil.copytree(root / "clips", own / "videos")
-    videos, features, scores = own / "videos", own / "features", own / "scores"
-    features_params = params.features.model_copy(update={"warmup_seconds": 1.0})
-    index = index_videos(videos, params.index, "UTC", own.with_suffix(".json"))
-    training = extract_features(videos, index, features_params, features)
-    for table_name, table in (("index", index), ("training", training)):
-        write_table(own / f"{table_name}.parquet", table, SCHEMAS[table_name])
-    score_videos(index, features, model, scores)
-    make_tables(videos, index, features, model, scores, params.alarms, own / "tables", own / "media")
-    return files_of(own)
 
 
 @pytest.mark.parametrize("nodes", [2, 4])
 def test_any_number_of_nodes_makes_the_same_bytes(made_here: Path, cluster: Any, nodes: int) -> None:
     grow(cluster, nodes)
-    made = make_all(made_here, f"{nodes} nodes")
+    make_all(made_here / "clips", made_here / "model", made_here / f"{nodes} nodes")
+    made = files_of(made_here / f"{nodes} nodes")
     assert made == files_of(made_here / "here")
     # Of each of the two, 4 parts of features, 2 of scores, 6 tables, and of an event a picture, a heat map and a clip,
     # and a picture of a segment.

@@ -1,8 +1,10 @@
 """The errors that reach a user. Each message is one sentence: what, where, expected, found, how to mend it."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of the disk, of a share of it, of what one file may have
 _FEW = 12  # names that a sentence may list
 
 
@@ -60,3 +62,12 @@ class CheckpointError(UserError):
 
 class DecodeError(VidrnnError):
     """A file cannot be decoded at all; the caller turns it into a row of `videos`."""
+
+
+def out_of_space(error: OSError, where: str) -> VidrnnError | None:
+    """What is said of an error that came because there was no room to write; None of any other."""
+    if error.errno not in _FULL:
+        return None
+    return VidrnnError(
+        f"{where}: there is no space left to write it; free some and run again: what was finished before is kept"
+    )

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from vidrnn.errors import SchemaError
+from vidrnn.errors import SchemaError, out_of_space
 from vidrnn.schema import SCHEMA_VERSION, validate
 
 ROW_GROUP_SIZE = 64  # of per-video tensor files: a group of the largest grid stays at a few megabytes
@@ -25,12 +25,18 @@ ROW_GROUP_SIZE = 64  # of per-video tensor files: a group of the largest grid st
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on a clean exit it takes its place, on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; on a clean exit it takes its place, on an error it is removed.
+
+    Raises:
+        VidrnnError: there is no space left; what was there before still is.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        raise out_of_space(error, str(path)) or error from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -2,14 +2,23 @@
 
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from vidrnn.errors import VidrnnError
+from vidrnn.errors import VidrnnError, out_of_space
 
 
 def run_stage(stage: Callable[..., None]) -> None:
     """Call `stage(*argv)`; tell a user's mistake (exit 2) or a known failure (exit 1) in one sentence, no traceback."""
     try:
         stage(*sys.argv[1:])
+    except OSError as error:
+        if (told := out_of_space(error, str(error.filename or "a temporary file"))) is None:
+            raise
+        _end(told)
     except VidrnnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        _end(error)
+
+
+def _end(error: VidrnnError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(error.exit_code) from None
