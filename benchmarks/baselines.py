@@ -40,6 +40,7 @@ _BANDS = 5  # of rows, with about as many ordinary cells each
 _NEIGHBOURS, _COMPONENTS = 5, 5
 _SAMPLE = 4000  # ordinary cells a band that neighbours are searched in, and that a mixture is fitted to
 _MAX_CELLS = 400_000  # ordinary cells in memory
+_CELL_SECONDS = 0.4  # time constant of the average of a cell, which stays where it is
 _LARGEST = np.float32(6e4)  # that a score file holds
 _FIRST = CHANNELS.index(MODELLED[0])
 
@@ -184,7 +185,7 @@ def _score_video(scorer: Scorer, features: Path, params: ScoreParams, out: Path)
     facts = pq.read_table(features, columns=["frame_index", "pts", "time_seconds", "valid"], partitioning=None)
     times = facts["time_seconds"].to_numpy()
     maps = np.concatenate([scorer(part) for part in _parts(features)])
-    maps = np.minimum(averaged(maps, times, params.cell_seconds), _LARGEST)
+    maps = np.minimum(averaged(maps, times, _CELL_SECONDS), _LARGEST)
     schema = scores_schema(*maps.shape[1:])
     raw = maps.max((1, 2))
     columns = {

@@ -41,6 +41,19 @@ def push(one, cells, times, chunks):
     return {name: np.concatenate([getattr(stretch, name) for stretch in stretches]) for name in names}
 
 
+def carried(level, cells, seconds):
+    """(Q, rows, columns) levels, each active cell's from where it came, between the cells around that point."""
+    moved = level.copy()
+    y_speed, x_speed = (cells[MODELLED.index(f"person_velocity_{axis}")] for axis in "yx")
+    for r, c in np.argwhere(cells[MODELLED.index("person_foreground")] > ACTIVE_SHARE):
+        y = min(max(r - ROWS * seconds * y_speed[r, c], 0), ROWS - 1)  # picture heights are ROWS cells
+        x = min(max(c - ROWS * seconds * x_speed[r, c], 0), COLUMNS - 1)
+        weights = np.outer(np.maximum(1 - abs(np.arange(ROWS) - y), 0), np.maximum(1 - abs(np.arange(COLUMNS) - x), 0))
+        assert weights.sum() == pytest.approx(1)
+        moved[:, r, c] = (level * weights).sum((1, 2))
+    return moved
+
+
 def literal(net, cells, times, average_seconds):
     """One step after the other, by definition, as if the footage had no gap."""
     place = place_of(ROWS, COLUMNS, 0, 1)
@@ -74,7 +87,9 @@ def literal(net, cells, times, average_seconds):
     for t in reversed(range(first)):
         level = averaged(level, strays[t], times[t + 1] - times[t])
     for t, (stray, active) in enumerate(zip(strays, actives, strict=True)):
-        level = averaged(level, stray, times[t] - times[t - 1]) if t else level
+        if t:
+            seconds = times[t] - times[t - 1]
+            level = averaged(carried(level, cells[t], seconds), stray, seconds)
         now = np.zeros_like(level)
         for q, (name, m) in enumerate(questions(2)):
             both = m > 0 or name.endswith(("velocity_x", "velocity_y"))
@@ -88,6 +103,8 @@ def literal(net, cells, times, average_seconds):
 def test_an_observer_is_its_literal_twin(cell):
     net, times = network(cell), np.arange(ROWS_OF_TIME) / 10
     cells = CELLS * 3  # so much that the farthest is reached
+    speeds = cells[:, [MODELLED.index(f"person_velocity_{axis}") for axis in "xy"]]
+    assert ROWS * 0.1 * np.abs(speeds).max() > 0.3  # cells that averages are carried along in a step
     found = push(observer(net), cells, times, [ROWS_OF_TIME])
     maps, residual = literal(net, cells, times, 0.4)
     assert 1 < maps.max() <= FARTHEST < residual.max()

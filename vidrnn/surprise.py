@@ -16,12 +16,13 @@ from torch import Tensor
 from vidrnn.events import START_SECONDS, starting_level
 from vidrnn.features import MAX_STEP_SECONDS
 from vidrnn.model import State, VideoRNN
-from vidrnn.windows import MODELLED, Standard, active_cells
+from vidrnn.windows import ALONE, MODELLED, Standard, active_cells
 
 Array = npt.NDArray[np.float32]
 
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
 _SIGNED = ("velocity_x", "velocity_y")
+_VELOCITY = [MODELLED.index("person_velocity_y"), MODELLED.index("person_velocity_x")]
 
 
 def both_sides(num_horizons: int, channels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
@@ -73,7 +74,7 @@ class Observer:
         place: (N, place_size) of the camera.
         horizons: numbers of steps ahead, ascending, as the network was trained.
         average_seconds: time constant of the causal average of each cell's residuals, which keep their sign in it, so
-            that what only trembles averages out.
+            that what only trembles averages out. It goes along with what moves (`came_from`).
         channels: of the features.
     """
 
@@ -136,7 +137,8 @@ class Observer:
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
         residual = (seen[:, None] - mean) / scale
         strays = np.where(active[:, None, :, None], np.clip(residual, -FARTHEST, FARTHEST), 0)
-        average = self._causal_average(np.ascontiguousarray(strays.transpose(0, 1, 3, 2)), steps)  # (n, M, C, N)
+        strays = np.ascontiguousarray(strays.transpose(0, 1, 3, 2))
+        average = self._causal_average(strays, steps, came_from(cells, steps, active))  # (n, M, C, N)
         one_side = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
         maps = np.where(active[:, None, None], one_side, 0).reshape(n, -1, rows, columns)
         measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
@@ -157,16 +159,52 @@ class Observer:
             mean[at, k + 1, cell], scale[at, k + 1, cell] = (part[:, 0, 0].numpy() for part in foretold)
         return mean, scale
 
-    def _causal_average(self, strays: Array, steps: npt.NDArray[np.float64]) -> Array:
-        """An exponential average over time, `steps` seconds apart."""
+    def _causal_average(self, strays: Array, steps: npt.NDArray[np.float64], sources: list["Sources"]) -> Array:
+        """An exponential average over time, `steps` seconds apart, which goes along with what moves."""
         rates = (1 - np.exp(-steps / self._average_seconds)).astype(np.float32)
         level = self._level
         if level is None:
             level = starting_level(strays, steps.cumsum(), self._average_seconds)
             rates[0] = 0
         out = np.empty_like(strays)
-        for t, (current, rate) in enumerate(zip(strays, rates, strict=True)):
+        for t, (current, rate, (active, around, share)) in enumerate(zip(strays, rates, sources, strict=True)):
+            if rate:  # else it starts here, and nothing came from anywhere
+                level = level.copy()
+                level[..., active] = (level[..., around] * share).sum(-1)
             level = level + rate * (current - level)
             out[t] = level
         self._level = level.copy()
         return out
+
+
+# The (A,) active cells of a frame, the (A, 4) cells around the point that each came from, and their (A, 4) shares.
+Sources = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]
+
+
+def came_from(cells: Array, steps: npt.NDArray[np.float64], active: npt.NDArray[np.bool_]) -> list[Sources]:
+    """Of every frame, where its active cells were in the frame before, by their own velocity.
+
+    An average that stayed in its cell would forget somebody within the moment that they need to cross it; this one goes
+    along with them, as a semi-Lagrangian scheme does with what a wind carries (Staniforth and Côté 1991).
+
+    Args:
+        cells: (n, C, rows, columns) features.
+        steps: (n,) seconds since the frame before.
+        active: (n, rows · columns).
+    """
+    n, channels, rows, columns = cells.shape
+    frame, at = active.nonzero()
+    if channels == len(MODELLED) and (rows, columns) != ALONE:
+        speeds = cells[frame, :, at // columns, at % columns][:, _VELOCITY]  # (A, 2) picture heights per second
+        moved = speeds * (rows * steps[frame])[:, None]
+    else:
+        moved = np.zeros((len(at), 2))
+    origin = np.clip(np.stack([at // columns, at % columns], 1) - moved, 0, (rows - 1, columns - 1))
+    first = np.minimum(origin.astype(np.int64), (max(rows - 2, 0), max(columns - 2, 0)))
+    down, right = (origin - first).T
+    corner = first[:, 0] * columns + first[:, 1]
+    below, beside = (columns if rows > 1 else 0), (1 if columns > 1 else 0)
+    around = np.stack([corner, corner + beside, corner + below, corner + below + beside], 1)
+    share = np.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], 1)
+    stops = np.searchsorted(frame, np.arange(n + 1)).tolist()
+    return [(at[a:b], around[a:b], share[a:b].astype(np.float32)) for a, b in itertools.pairwise(stops)]
