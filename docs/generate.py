@@ -10,6 +10,7 @@ import typer
 from ruamel.yaml import YAML
 
 from vidrnn import cli, find, neighbours, results, schema
+from vidrnn.columns import describe
 from vidrnn.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +62,8 @@ def _tables() -> Iterator[str]:
         told = " ".join(line.strip(" #") for line in said[1].splitlines()) if said else ""
         yield f"### `{name}`\n\n{told} In `{path}`.\n\n| column | type | |\n|---|---|---|"
         for field in schema.SCHEMAS[name]:
-            yield f"| `{field.name}` | {field.type} | {'may be null' if field.nullable else ''} |"
+            null = "" if not field.nullable or "null" in describe(name, field.name) else "; may be null"
+            yield f"| `{field.name}` | {field.type} | {describe(name, field.name)}{null} |"
         yield ""
 
 

@@ -158,6 +158,13 @@ def test_json_is_json_alone(repo: Path) -> None:
     assert json.loads(vidrnn(repo, "table", "events", "--json", "--limit", "0").stdout) == []
 
 
+def test_columns_say_what_they_mean(tmp_path: Path) -> None:
+    shown = vidrnn(tmp_path, "columns", "events", "--json")
+    assert "false alarms an hour" in json.loads(shown.stdout)["rarity"] and shown.returncode == 0
+    told = vidrnn(tmp_path, "columns", "event")
+    assert told.returncode == 2 and "no table is called 'event'" in told.stderr and "events" in told.stderr
+
+
 def test_csv(repo: Path) -> None:
     arguments = ["table", "frames", "--csv", "--video", "gate/b.mp4", "--columns", "score, recorded_at"]
     shown = vidrnn(repo, *arguments).stdout

@@ -39,7 +39,7 @@ LAYERS = (
         "easel figures event_cards embed timeline measures phrases",
     ),
     ("files", "retired feedback cards storage"),
-    ("words", "params schema timebase errors"),
+    ("words", "params columns schema timebase errors"),
 )
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
 PICTURES = (

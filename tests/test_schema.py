@@ -4,6 +4,8 @@ import pyarrow as pa
 import pytest
 from conftest import blank
 
+from vidrnn import columns, results
+from vidrnn.columns import describe
 from vidrnn.errors import SchemaError
 from vidrnn.schema import SCHEMAS, cells_schema, scores_schema, validate
 
@@ -59,3 +61,11 @@ def test_every_table_says_what_it_is_of() -> None:
         assert len(set(schema.names)) == len(schema.names)
         assert name in per_video or schema.names[0] == "camera_id"
         assert all(field.type.tz == "UTC" for field in schema if pa.types.is_timestamp(field.type))
+
+
+def test_every_column_of_every_table_says_what_it_means():
+    for table in results.TABLES:
+        assert all(describe(table, column) for column in SCHEMAS[table].names)
+        assert set(columns._OWN.get(table, {})) <= set(SCHEMAS[table].names)
+    assert set(columns._OWN) == set(results.TABLES)
+    assert all(any(name in SCHEMAS[table].names for table in results.TABLES) for name in columns._COMMON)

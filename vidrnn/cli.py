@@ -142,6 +142,24 @@ def table(
 
 
 @commands.command()
+def columns(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{TABLES}.", autocompletion=_table_names)],
+    as_json: AsJson = False,
+) -> None:
+    """Print what the columns of a table mean.
+
+    Example: vidrnn columns events
+    """
+    from vidrnn.columns import describe
+    from vidrnn.errors import nearest
+    from vidrnn.schema import SCHEMAS
+
+    if name not in _table_names():
+        raise UserError(f"no table is called {name!r}; {nearest(name, _table_names())}")
+    _print_nested({column: describe(name, column) for column in SCHEMAS[name].names}, as_json)
+
+
+@commands.command()
 def find(
     query: Annotated[str, typer.Argument(metavar="EVENT_ID|FILE@TIME", help="An event, or a time in a video.")],
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many moments.")] = 10,
