@@ -16,7 +16,7 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,14 +43,9 @@ from vidrnn.timebase import TimeBase
 
 Floats = npt.NDArray[np.floating[Any]]
 OVERLAP, REGION_OVERLAP = 0.5, 0.3
-GRID = {
-    "MOG2": [
-        (threshold, shadows, close) for threshold in (16, 36, 64) for shadows in (False, True) for close in (1, 5, 9)
-    ],
-    "KNN": [
-        (threshold, shadows, close) for threshold in (400, 900) for shadows in (False, True) for close in (1, 5, 9)
-    ],
-}
+# The grid, with and without shadows: squared distances beyond which a pixel is in front, sides of what closes gaps.
+THRESHOLDS = {"MOG2": (9, 16, 36, 64, 100), "KNN": (200, 400, 900, 1600)}
+CLOSINGS = (1, 5, 9)
 _HISTORY = 500  # frames, OpenCV's own choice
 _MAKE = {"MOG2": cv2.createBackgroundSubtractorMOG2, "KNN": cv2.createBackgroundSubtractorKNN}
 
@@ -105,27 +100,28 @@ def _without_scores(cells: Path) -> pa.Table:
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def theirs(path: Path, kind: str, choice: tuple[int, bool, int]) -> Found:
-    """Connected parts of the foreground of one of OpenCV's models."""
-    threshold, shadows, close = choice
+def theirs(path: Path, kind: str, threshold: int, shadows: bool, closings: Sequence[int]) -> list[Found]:
+    """Connected parts of the foreground of one of OpenCV's models, for each closing; the model itself sees it once."""
     model: Any = _MAKE[kind](_HISTORY, threshold, shadows)
-    kernel = np.ones((close, close), np.uint8)
-    frames, boxes, areas = [], [], []
+    kernels = [np.ones((close, close), np.uint8) for close in closings]
+    parts: list[list[npt.NDArray[np.int32]]] = [[] for _ in closings]  # of each frame its x, y, width, height, area
     start = time.perf_counter()
     with open_video(path, TimeBase(1, 25)) as reader:
-        for frame, (_, picture) in enumerate(reader.all_pictures()):
+        for _, picture in reader.all_pictures():
             mask = np.where(model.apply(picture) == 255, 255, 0).astype(np.uint8)
-            mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel), np.uint8)
-            stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
-            stats = stats[stats[:, 4] >= MIN_AREA * mask.size]
-            frames += [frame] * len(stats)
-            boxes += np.concatenate([stats[:, :2], stats[:, :2] + stats[:, 2:4]], 1).tolist()
-            areas += stats[:, 4].tolist()
+            for kernel, found in zip(kernels, parts, strict=True):
+                closed = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel), np.uint8)
+                stats = cv2.connectedComponentsWithStats(closed, connectivity=8)[2][1:]
+                found.append(stats[stats[:, 4] >= MIN_AREA * mask.size])
     took = time.perf_counter() - start
-    nobody = np.full(len(frames), -1, np.int64)
-    return Found(
-        np.array(frames, np.int64), np.array(boxes, float).reshape(-1, 4), np.array(areas, float), nobody, took
-    )
+    return [_as_found(found, took) for found in parts]
+
+
+def _as_found(parts: list[npt.NDArray[np.int32]], took: float) -> Found:
+    frames = np.repeat(np.arange(len(parts)), [len(stats) for stats in parts])
+    stats = np.concatenate(parts).astype(float)
+    boxes = np.concatenate([stats[:, :2], stats[:, :2] + stats[:, 2:4]], 1)
+    return Found(frames, boxes, stats[:, 4], np.full(len(frames), -1, np.int64), took)
 
 
 def judge(found: dict[str, Found], objects: pd.DataFrame, num_frames: dict[str, int]) -> dict[str, float]:
@@ -202,7 +198,8 @@ def measure(
         yield row
         names = sorted(labels.objects["video"].unique())
         for kind, choice in choices.items():
-            other = {name: theirs(videos / name, kind, choice) for name in names}
+            threshold, shadows, close = choice
+            other = {name: theirs(videos / name, kind, threshold, shadows, [close])[0] for name in names}
             own_frames = {name: num_frames[name] for name in names}
             yield {**key, "model": f"{kind} {choice}", **judge(other, labels.objects, own_frames)}
     elif labels.regions is not None:
@@ -215,12 +212,15 @@ def tune(demo: Path, kind: str) -> tuple[int, bool, int]:
     names = [str(path.relative_to(demo / "videos")) for path in paths]
     rows = pd.read_csv(demo / "labels/objects.csv")
     objects = rows[rows["video"].isin(names)]
-
-    def f1(choice: tuple[int, bool, int]) -> float:
-        found = {name: theirs(path, kind, choice) for name, path in zip(names, paths, strict=True)}
-        return judge(found, objects, dict.fromkeys(names, 1))["f1"]
-
-    return max(GRID[kind], key=f1)
+    f1: dict[tuple[int, bool, int], float] = {}
+    for threshold, shadows in itertools.product(THRESHOLDS[kind], (False, True)):
+        by_video = [theirs(path, kind, threshold, shadows, CLOSINGS) for path in paths]
+        for close, found in zip(CLOSINGS, zip(*by_video, strict=True), strict=True):
+            judged = judge(dict(zip(names, found, strict=True)), objects, dict.fromkeys(names, 1))
+            f1[threshold, shadows, close] = judged["f1"]
+    best = max(f1, key=f1.__getitem__)
+    print(json.dumps({"tuned": f"{kind} {best}", "f1": f1[best], "of": len(f1)}), flush=True)
+    return best
 
 
 def main() -> None:
@@ -238,7 +238,7 @@ def main() -> None:
         demo = arguments.demo or scratch / "demo"
         if not arguments.demo:
             render_demo(demo / "videos", demo / "labels", params.demo)
-        choices = {kind: tune(demo, kind) for kind in GRID}
+        choices = {kind: tune(demo, kind) for kind in THRESHOLDS}
         for number, data in enumerate(itertools.chain([demo], arguments.data)):
             for row in measure(data, params, choices, scratch / str(number)):
                 rows.append(row)
