@@ -104,20 +104,20 @@ def theirs(path: Path, kind: str, threshold: int, shadows: bool, closings: Seque
     """Connected parts of the foreground of one of OpenCV's models, for each closing; the model itself sees it once."""
     model: Any = _MAKE[kind](_HISTORY, threshold, shadows)
     kernels = [np.ones((close, close), np.uint8) for close in closings]
-    parts: list[list[npt.NDArray[np.int32]]] = [[] for _ in closings]  # of each frame its x, y, width, height, area
+    parts: list[list[npt.NDArray[np.int64]]] = [[] for _ in closings]  # of each frame its x, y, width, height, area
     start = time.perf_counter()
     with open_video(path, TimeBase(1, 25)) as reader:
         for _, picture in reader.all_pictures():
             mask = np.where(model.apply(picture) == 255, 255, 0).astype(np.uint8)
             for kernel, found in zip(kernels, parts, strict=True):
                 closed = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel), np.uint8)
-                stats = cv2.connectedComponentsWithStats(closed, connectivity=8)[2][1:]
+                stats = np.asarray(cv2.connectedComponentsWithStats(closed, connectivity=8)[2][1:], np.int64)
                 found.append(stats[stats[:, 4] >= MIN_AREA * mask.size])
     took = time.perf_counter() - start
     return [_as_found(found, took) for found in parts]
 
 
-def _as_found(parts: list[npt.NDArray[np.int32]], took: float) -> Found:
+def _as_found(parts: list[npt.NDArray[np.int64]], took: float) -> Found:
     frames = np.repeat(np.arange(len(parts)), [len(stats) for stats in parts])
     stats = np.concatenate(parts).astype(float)
     boxes = np.concatenate([stats[:, :2], stats[:, :2] + stats[:, 2:4]], 1)
