@@ -210,7 +210,7 @@ def draw(stretches: Sequence[Stretch], threshold: float | None) -> Timeline:
     """
     starts, total = lay_out(stretches)
     bars = objects_per_hour(stretches, starts, total)
-    top_per_hour = max((bar.per_hour for bar in bars), default=0.0) or 1.0
+    top_per_hour = max((bar.per_hour for bar in bars), default=0.0)
     with style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "vidrnn", "path.simplify": False}]):
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
         figure.patch.set_visible(False)
@@ -221,7 +221,7 @@ def draw(stretches: Sequence[Stretch], threshold: float | None) -> Timeline:
             axes.set_xlim(0, total)
             lanes[name] = axes
         levels = _draw_scores(lanes["score"], stretches, starts, threshold)
-        lanes["objects"].set_ylim(0, top_per_hour)
+        lanes["objects"].set_ylim(0, top_per_hour or 1.0)
         lanes["objects"].bar(
             [bar.start for bar in bars],
             [bar.per_hour for bar in bars],
@@ -261,12 +261,11 @@ def _draw_scores(
         [np.append(start + s.curve.seconds, np.nan) for s, start in zip(stretches, starts, strict=True)]
     )
     scores = np.concatenate([np.append(s.curve.scores, np.nan) for s in stretches])
-    if threshold is not None:
-        for part in above(seconds, scores, threshold):
-            axes.fill(*part, color=_EVENT, **plain)
-        whole = axes.get_xlim()
-        axes.plot(whole, [threshold] * 2, color=_INK, linewidth=1, dashes=(3, 3), clip_on=False)
     axes.plot(seconds, scores, color=_CURVE, linewidth=1.2, clip_on=False)
+    if threshold is not None:
+        for part in above(seconds, scores, threshold):  # with an outline, so that a moment in a long night is seen
+            axes.fill(*part, facecolor=_EVENT, edgecolor=_EVENT, linewidth=1.2, clip_on=False, zorder=3)
+        axes.plot(axes.get_xlim(), [threshold] * 2, color=_INK, linewidth=1, dashes=(3, 3), clip_on=False)
     shown = [highest, *([] if threshold is None else [threshold]), 0.0]
     top, low = LANES["score"]
     places = [float(axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]) for value in shown]
