@@ -1,7 +1,7 @@
 """The quality table: the whole path on labelled footage with the project's own params, over several seeds, and beside
 it what it must beat on the same features.
 
-    python -m benchmarks.quality --data DIR [DIR ...] [--seeds N] [--json FILE]
+    python -m benchmarks.quality --data DIR [DIR ...] [--seeds N] [--no-variants] [--json FILE]
 
 Each DIR holds `videos/` (training clips below a folder named train, test clips below one named test) and `labels/`.
 Nothing is chosen by labels: global score scale, threshold and epoch from ordinary footage alone. The
@@ -23,11 +23,13 @@ import pyarrow as pa
 import typer
 
 from benchmarks.baselines import BASELINES, cut_memory, frames_of_scores, score_baseline
+from vidrnn.cells import CELLS
 from vidrnn.errors import VidrnnError
 from vidrnn.evaluate import evaluate
 from vidrnn.extract import extract_features
 from vidrnn.gate import gate
 from vidrnn.index import index_videos
+from vidrnn.losses import LOSSES
 from vidrnn.params import Params, load_params
 from vidrnn.rescore import score_videos
 from vidrnn.tables import make_tables
@@ -54,15 +56,17 @@ Runs = dict[str, list[dict[str, float]]]
 """By method, a run a seed, each a figure by column."""
 
 
-def main(data: list[Path], seeds: int = 3, json_path: Path | None = None) -> None:
+def main(data: list[Path], seeds: int, variants: bool, json_path: Path | None) -> None:
     """Measure, print the table as Markdown, and write its rows."""
-    rows = [row for directory in data for row in _rows(directory.name, _runs(directory, load_params(), seeds))]
+    rows = [
+        row for directory in data for row in _rows(directory.name, _runs(directory, load_params(), seeds, variants))
+    ]
     print("\n" + table(rows))
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def _runs(directory: Path, params: Params, seeds: int) -> Runs:
+def _runs(directory: Path, params: Params, seeds: int, variants: bool) -> Runs:
     videos, labels = directory / "videos", directory / "labels"
     runs: Runs = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
@@ -71,7 +75,7 @@ def _runs(directory: Path, params: Params, seeds: int) -> Runs:
         training = extract_features(videos, index, params.features, root / "features")
         for seed in range(seeds):
             seeded = params.model_copy(update={"train": params.train.model_copy(update={"seed": seed})})
-            for method, run in _methods(videos, labels, index, training, seeded, root).items():
+            for method, run in _methods(videos, labels, index, training, seeded, root, variants).items():
                 figures = run()
                 print(f"{directory.name} seed {seed} {method}: {_words(figures)}", flush=True)
                 runs[method].append(figures)
@@ -79,22 +83,23 @@ def _runs(directory: Path, params: Params, seeds: int) -> Runs:
 
 
 def _methods(
-    videos: Path, labels: Path, index: pa.Table, training: pa.Table, params: Params, root: Path
+    videos: Path, labels: Path, index: pa.Table, training: pa.Table, params: Params, root: Path, variants: bool
 ) -> dict[str, Callable[[], dict[str, float]]]:
     """What each row of the table runs, the network first, since its memory is cut and its table `videos` is used."""
-    features, models = root / "features", root / "model"
+    features, models = root / "features", root / PRODUCT / "model"
 
-    def product() -> dict[str, float]:
+    def network(method: str, params: Params) -> dict[str, float]:
+        own = root / method
         start = time.monotonic()
-        train(features, training, params, root / "candidate")
+        train(features, training, params, own / "candidate")
         trained = time.monotonic()
-        gate(features, training, root / "candidate", root / "champion", models, params)
+        gate(features, training, own / "candidate", own / "champion", own / "model", params)
         scoring = time.monotonic()
-        score_videos(index, features, models, root / "scores")
+        score_videos(index, features, own / "model", own / "scores")
         scored = time.monotonic()
-        made = features, models, root / "scores"
-        make_tables(videos, index, *made, params.alarms, root / "tables", root / "media")
-        summary = evaluate(features, root / "scores", root / "tables", models, labels, params).summary
+        made = features, own / "model", own / "scores"
+        make_tables(videos, index, *made, params.alarms, own / "tables", own / "media")
+        summary = evaluate(features, own / "scores", own / "tables", own / "model", labels, params).summary
         seconds = {"train_seconds": trained - start, "frames_per_second": summary["num_frames"] / (scored - scoring)}
         return _figures(summary) | seconds
 
@@ -105,11 +110,25 @@ def _methods(
             score_videos(index, features, root / method / "model", scores)
         else:
             score_baseline(method, index, features, training, params, scores)
-        frames_of_scores(index, scores, root / "tables" / "videos.parquet", tables)
+        frames_of_scores(index, scores, root / PRODUCT / "tables" / "videos.parquet", tables)
         return _figures(evaluate(features, scores, tables, root / "no model", labels, params).summary)
 
-    others = {method: lambda method=method: baseline(method) for method in ("memory_cut", *BASELINES)}
-    return {PRODUCT: product, **others}
+    networks = {PRODUCT: params} | (_variants(params) if variants else {})
+    return {
+        **{method: lambda method=method, own=own: network(method, own) for method, own in networks.items()},
+        **{method: lambda method=method: baseline(method) for method in ("memory_cut", *BASELINES)},
+    }
+
+
+def _variants(params: Params) -> dict[str, Params]:
+    """The same network with every other recurrent cell, and with every other loss."""
+
+    def changed(section: str, key: str, value: str) -> Params:
+        return params.model_copy(update={section: getattr(params, section).model_copy(update={key: value})})
+
+    cells = {f"cell={cell}": changed("model", "cell", cell) for cell in CELLS if cell != params.model.cell}
+    losses = {f"loss={loss}": changed("train", "loss", loss) for loss in LOSSES if loss != params.train.loss}
+    return cells | losses
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, float]:
@@ -168,10 +187,11 @@ def _cell(row: dict[str, Any]) -> str:
 def _command(
     data: Annotated[list[Path], typer.Option("--data", help="Folder with videos/ and labels/; may be repeated.")],
     seeds: Annotated[int, typer.Option(min=1, help="Trainings a data set.")] = 3,
+    variants: Annotated[bool, typer.Option(help="Train every cell and every loss too.")] = True,
     json_path: Annotated[Path | None, typer.Option("--json", help="Where to write the rows.")] = None,
 ) -> None:
     try:
-        main(data, seeds, json_path)
+        main(data, seeds, variants, json_path)
     except VidrnnError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None

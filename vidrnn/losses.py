@@ -50,6 +50,7 @@ def _mean(cost: Tensor, mask: Tensor) -> Tensor:
 
 
 _OF_PREDICTION = {"mse": mse, "huber": huber}
+LOSSES = ("nll", *_OF_PREDICTION)
 
 
 def load_loss(name: str, file: str) -> Loss:
