@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,8 +116,8 @@ def _methods(
 
     networks = {PRODUCT: params} | (_variants(params) if variants else {})
     return {
-        **{method: lambda method=method, own=own: network(method, own) for method, own in networks.items()},
-        **{method: lambda method=method: baseline(method) for method in ("memory_cut", *BASELINES)},
+        **{method: partial(network, method, own) for method, own in networks.items()},
+        **{method: partial(baseline, method) for method in ("memory_cut", *BASELINES)},
     }
 
 
