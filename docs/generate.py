@@ -1,6 +1,7 @@
 """Write docs/reference.md from the code: `python -m docs.generate`. A test compares the file with what this makes."""
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def _comment(text: str, section: str, key: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, list) else value
+    text = json.dumps(value, ensure_ascii=False) if value is None or isinstance(value, bool) else value
     return str(text).replace("|", "\\|")
 
 

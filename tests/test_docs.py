@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import make_repository
 
 from docs.generate import REFERENCE, reference
@@ -15,6 +16,18 @@ PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md"])
 
 def test_the_reference_is_what_the_code_says() -> None:
     assert REFERENCE.read_text(encoding="utf-8") == reference(), "run `python -m docs.generate`"
+
+
+def test_a_number_is_shown_as_a_number() -> None:
+    """1.0 and 0 are equal to true and false, and no less numbers."""
+    text = REFERENCE.read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `([\w.]+)` \| `(.+?)` \|", text, re.MULTILINE))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in params.items():
+        for key, value in values.items():
+            if isinstance(value, float | int):
+                assert yaml.safe_load(shown[f"{section}.{key}"]) == value
+                assert isinstance(yaml.safe_load(shown[f"{section}.{key}"]), bool) == isinstance(value, bool)
 
 
 def test_the_examples_of_queries_give_what_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
