@@ -28,6 +28,7 @@ from vidrnn.features import (
     FeatureRow,
     Grid,
     Luma,
+    Moment,
     signature,
     working_colour,
     working_picture,
@@ -61,7 +62,8 @@ _GONE = (
 )
 _MOVING_SHARE = 0.2  # of the analysed pictures, beyond which the camera cannot be said to stand
 _DECODER_THREADS = 4  # on every machine the same
-_AHEAD = 64  # frames that are decoded while features are computed; of each, only what is needed of it is kept
+_FRAMES_AHEAD = 32  # analysed pictures that are decoded, with those between them, before anything is found in them
+_MOMENTS_AHEAD = 8  # of these, in which something is found before it is described
 
 
 @dataclass(frozen=True)
@@ -256,12 +258,6 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
     shots: list[_Seen] = []
     num_analysed = num_frames = num_moved = start = last = previous = 0
 
-    def taken(new: Iterator[FeatureRow]) -> None:
-        nonlocal num_moved
-        for row in new:
-            rows.append(row)
-            num_moved += state_of(row.view) == MOVED
-
     def write() -> None:
         if rows:
             write_cells(_cells_table(rows, start, base, grid))
@@ -274,20 +270,21 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
             write_shots(_shots_table(shots))
             shots.clear()
 
-    # The thread ends before the reader is closed, whatever goes wrong.
-    with ThreadPoolExecutor(1) as thread:
-        for seen in watched(_ahead(thread, _look(job, reader, grid))):
-            if num_frames == 0:
-                start = last = seen.pts
-            previous, last = last, seen.pts
-            num_frames += 1
-            shots.append(seen)
-            if seen.picture is not None:
-                num_analysed += 1
-                taken(extractor.push(seen.frame_index, seen.pts, seen.picture, seen.colour))
+    # The threads end before the reader is closed, whatever goes wrong.
+    with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as watching:
+        looked = _ahead(decoding, _look(job, reader, grid), _FRAMES_AHEAD)
+        for frames, moments in watched(_ahead(watching, _watch(extractor, looked), _MOMENTS_AHEAD)):
+            for seen in frames:
+                start = seen.pts if num_frames == 0 else start
+                previous, last = last if num_frames else seen.pts, seen.pts
+                num_frames += 1
+                num_analysed += seen.picture is not None
+            shots += frames
+            for moment in moments:
+                rows.append(extractor.describe(moment))
+                num_moved += state_of(rows[-1].view) == MOVED
             if len(shots) >= _FLUSH_ROWS:
                 write()
-    taken(extractor.flush())
     write()
     seconds = base.seconds(last - start + last - previous)  # the last frame lasts as long as the one before
     numbers = {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
@@ -298,22 +295,40 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
     return numbers | status
 
 
-def _look(job: _Job, reader: Reader, grid: Grid) -> Iterator[_Seen]:
-    """Every frame, as far as it is needed; a whole picture lives no longer than until the next one is decoded."""
+def _look(job: _Job, reader: Reader, grid: Grid) -> Iterator[list[_Seen]]:
+    """Every frame, as far as it is needed, as lists that end with one that is analysed.
+
+    A whole picture lives no longer than until the next one is decoded.
+    """
     rotation, sampler = job.facts["rotation"], RateSampler(reader.time_base, job.params.rate_fraction)
-    start = None
+    start, frames = None, []
     for frame in reader.frames():
         start = frame.pts if start is None else start
         picture = colour = None
         if sampler.takes(frame.pts - start):
             picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
             colour = None if frame.colour is None else working_colour(frame.colour, rotation, grid)
-        yield _Seen(frame.frame_index, frame.pts, signature(frame.luma, rotation), picture, colour)
+        frames.append(_Seen(frame.frame_index, frame.pts, signature(frame.luma, rotation), picture, colour))
+        if picture is not None or len(frames) == _FLUSH_ROWS:
+            yield frames
+            frames = []
+    yield frames
 
 
-def _ahead(thread: ThreadPoolExecutor, items: Iterator[Item]) -> Iterator[Item]:
-    """The same items; a thread makes the next ones while their taker is busy. What it raises is raised here."""
-    coming = deque(thread.submit(next, items, None) for _ in range(_AHEAD))
+def _watch(extractor: FeatureExtractor, looked: Iterator[list[_Seen]]) -> Iterator[tuple[list[_Seen], list[Moment]]]:
+    """The same lists, and what is ready to be described after each."""
+    for frames in looked:
+        moments: list[Moment] = []
+        for seen in frames:
+            if seen.picture is not None:
+                moments += extractor.watch(seen.frame_index, seen.pts, seen.picture, seen.colour)
+        yield frames, moments
+    yield [], list(extractor.watch_rest())
+
+
+def _ahead(thread: ThreadPoolExecutor, items: Iterator[Item], count: int) -> Iterator[Item]:
+    """The same items; a thread makes so many while their taker is busy. What it raises is raised here."""
+    coming = deque(thread.submit(next, items, None) for _ in range(count))
     while (item := coming.popleft().result()) is not None:
         coming.append(thread.submit(next, items, None))
         yield item

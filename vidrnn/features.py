@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidrnn.camera import COVERED, LOST, MOVED, SETTLE_SECONDS, View, compare, displacement, state_of
+from vidrnn.flow import FlowFinder, Sight
 from vidrnn.foreground import Foreground, Motion, Regions
 from vidrnn.timebase import TimeBase
 
@@ -39,9 +40,6 @@ _FOREGROUND_NOISE = 5.0  # or so many times the sensor noise, where that is more
 _LEAST_GAIN, _MOST_GAIN = 0.08, 2.0  # of a camera's own exposure: less is left alone, more is not believed
 _LEAST_APART, _LEAST_TOLD = 8.0, 0.2  # levels from the median that tell of a gain, and of how much of the picture
 _MEDIAN_STEP = 8  # every so many pixels count where the exposure of a picture is measured
-_SEARCH_TILE, _REFINE_TILE = 8, 4  # half-size pixels; flow is found in tiles where something is in front, and around
-_TILE_SHARE = 0.01  # of a tile that has to be in front
-_MOST_PARTS = 0.8  # of the picture, beyond which flow is found in all of it
 _HALF = 2  # flow is found and gathered at half the working size
 MOVING_PIXELS = 0.3  # working pixels of flow between analysed frames below which nothing moves
 _ABSENT = 0.05  # added to the moving share, so that a speed fades out with what moves
@@ -49,6 +47,7 @@ _SLOW = 0.1  # how much slower foreground enters the background than the rest
 _GHOST_SECONDS = 0.5  # between two looks for ghosts; what is one in both is forgotten
 _GHOST_EDGES = 1.5  # how much stronger the background's edges are around a ghost than the picture's
 _GHOST_MOVES = 0.2  # of it may move, at most: what passes before it
+_TILE_SHARE = 0.01  # of a tile that has to be in front
 _TILES, _SHAKEN = 8, 0.5  # along each axis; of them, when so many have something in front, the camera may have shaken
 _LEAST_SHAKE, _MOST_SHAKE = 0.001, 0.03  # picture heights of displacement that are taken back
 _STEADIED = 0.7  # of what was in front that is so still, at most, once a shake or a gain of exposure is taken back
@@ -95,16 +94,13 @@ class Flow:
 
 
 @dataclass(frozen=True)
-class _Front:
-    """A picture before its background: (height, width) each, `half`, `share` and `plain` half of it.
+class _Front(Sight):
+    """A picture before its background.
 
     Attributes:
-        picture: uint8, levels, of the contrast of its background.
-        difference: uint8, levels from the background.
-        foreground: uint8, 0 or 1.
-        half: uint8, the picture.
-        share: of each place that is foreground.
-        plain: uint8, what is in front before a plain grey.
+        picture: (height, width) uint8, levels, of the contrast of its background.
+        difference: likewise, levels from the background.
+        foreground: likewise, 0 or 1.
         exposure: levels by which all of the picture is brighter than its background.
         view: how it compares.
     """
@@ -112,11 +108,31 @@ class _Front:
     picture: Luma
     difference: Luma
     foreground: Luma
-    half: Luma
-    share: Array
-    plain: Luma
     exposure: float
     view: View
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An analysed picture, what stands in front in it and what flows into it: all that a row is made of.
+
+    Attributes:
+        frame_index, pts, valid: as of a FeatureRow.
+        front: the picture before its background.
+        flow: into it.
+        colour: (2, height / 2, width / 2) uint8, its chroma, of a file that has any.
+        seconds: since the one before in which the place was seen; 0 for the first.
+        objects: what tells objects from the background; None where the place is not seen.
+    """
+
+    frame_index: int
+    pts: int
+    valid: bool
+    front: _Front
+    flow: Flow
+    colour: Luma | None
+    seconds: float
+    objects: Foreground | None
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,9 @@ def signature(luma: Luma, rotation: int) -> Luma:
 class FeatureExtractor:
     """Pictures in, rows out, in order: `push` each analysed picture, then `flush` once.
 
+    Half of that is to `watch`, then `watch_rest`, and the other half to `describe` what these gave, in order. Each half
+    has a memory of its own, so that they may run in two threads.
+
     Args:
         grid: of the pictures.
         time_base: of their pts.
@@ -203,7 +222,7 @@ class FeatureExtractor:
         self._moved_since: int | None = None
         self._looked: int | None = None
         self._ghosts = np.zeros((grid.height // _HALF, grid.width // _HALF), np.bool_)
-        self._rough_flow, self._dense_flow, self._refinement = _rough_flow(), _dense_flow(), _refinement()
+        self._finder = FlowFinder()
 
     def push(self, frame_index: int, pts: int, picture: Luma, colour: Luma | None = None) -> Iterator[FeatureRow]:
         """Take the next analysed picture; yield the rows that are ready.
@@ -214,16 +233,24 @@ class FeatureExtractor:
             picture: (grid.height, grid.width) uint8.
             colour: (2, grid.height / 2, grid.width / 2) uint8, its chroma, of a file that has any.
         """
-        if self._warm:
-            front = self._front(picture)
-            yield self._row(frame_index, pts, front, colour, self._flow_into(pts, front), valid=True)
-            return
-        self._waiting.append((frame_index, pts, picture, colour))
-        if self._time_base.seconds(pts - self._waiting[0][1]) >= self._warmup_seconds:
-            yield from self.flush()
+        yield from map(self.describe, self.watch(frame_index, pts, picture, colour))
 
     def flush(self) -> Iterator[FeatureRow]:
         """Yield the rows that still wait for the warm-up to be over."""
+        yield from map(self.describe, self.watch_rest())
+
+    def watch(self, frame_index: int, pts: int, picture: Luma, colour: Luma | None = None) -> Iterator[Moment]:
+        """Take the next analysed picture, as `push` does; yield the moments that are ready."""
+        if self._warm:
+            front = self._front(picture)
+            yield self._moment(frame_index, pts, front, colour, self._flow_into(pts, front), valid=True)
+            return
+        self._waiting.append((frame_index, pts, picture, colour))
+        if self._time_base.seconds(pts - self._waiting[0][1]) >= self._warmup_seconds:
+            yield from self.watch_rest()
+
+    def watch_rest(self) -> Iterator[Moment]:
+        """Yield the moments that still wait for the warm-up to be over."""
         waiting, self._waiting, self._warm = self._waiting, [], True
         if not waiting:
             return
@@ -238,7 +265,17 @@ class FeatureExtractor:
         if len(flows) > 1:  # nothing flows into the first picture; the warm-up looks ahead: it takes the flow out of it
             flows[0] = flows[1]
         for (frame_index, pts, _, colour), front, flow in zip(waiting, fronts, flows, strict=True):
-            yield self._row(frame_index, pts, front, colour, flow, valid=False)
+            yield self._moment(frame_index, pts, front, colour, flow, valid=False)
+
+    def describe(self, moment: Moment) -> FeatureRow:
+        """The row of a moment; call it once for each, in order."""
+        front, flow, regions = moment.front, moment.flow, Regions.none()
+        if moment.objects is not None:
+            motion = Motion(flow.moving, flow.velocity_x * flow.moving, flow.velocity_y * flow.moving)
+            regions = moment.objects.push(moment.seconds, front.picture, moment.colour, front.exposure, motion)
+        difference = _halved(front.difference * front.foreground).astype(np.float32)
+        cells = gather(front.half, front.share, difference, flow, self._grid)
+        return FeatureRow(moment.frame_index, moment.pts, moment.valid, cells, regions, front.view)
 
     def _front(self, picture: Luma) -> _Front:
         """What stands in front of the background; of a camera that shakes a little, once that is taken back."""
@@ -279,30 +316,17 @@ class FeatureExtractor:
         plain = _plain(half - behind, share)
         small = _halved(half).astype(np.float32)
         view = View(*compare(small, _halved(behind)), change, *shift)
-        return _Front(picture, difference, foreground, np.asarray(half, np.uint8), share, plain, exposure, view)
+        return _Front(np.asarray(half, np.uint8), share, plain, picture, difference, foreground, exposure, view)
 
     def _flow_into(self, pts: int, front: _Front) -> Flow | None:
-        """The flow from the picture before; None for the first and after a gap. Remembers the picture.
-
-        It is found from this picture back to the one before, so that it lies where things are now, and only around what
-        is in front. A rough flow of what is in front starts the fine flow of the picture: alone, the one is unsteady
-        where little stands out, and the other stays with the edges of a still background where something small is fast.
-        Smoothing takes most time, and is done close around what is in front now.
-        """
+        """The flow from the picture before; None for the first and after a gap. Remembers the picture."""
         before, self._before = self._before, (pts, front)
         if before is None:
             return None
         seconds = self._time_base.seconds(pts - before[0])
         if seconds > MAX_STEP_SECONDS:
             return None
-        rough = self._rough_flow.calc(front.plain, before[1].plain, None)  # type: ignore[call-overload]  # as documented
-        pixels = np.zeros_like(rough)
-        for part in _parts(np.maximum(front.share, before[1].share), _SEARCH_TILE):
-            now, then, start = (np.ascontiguousarray(whole[part]) for whole in (front.half, before[1].half, rough))
-            pixels[part] = self._dense_flow.calc(now, then, start)
-        for part in _parts(front.share, _REFINE_TILE):
-            now, then, start = (np.ascontiguousarray(whole[part]) for whole in (front.half, before[1].half, pixels))
-            pixels[part] = self._refinement.calc(now, then, start)
+        pixels = self._finder.find(front, before[1])
         pixels *= -_HALF
         across, down = (np.asarray(plane, np.float32) for plane in cv2.split(pixels))
         moving = front.share * (_length(across, down) > MOVING_PIXELS)
@@ -311,28 +335,20 @@ class FeatureExtractor:
         down *= per_second
         return Flow(moving, across, down)
 
-    def _row(
+    def _moment(
         self, frame_index: int, pts: int, front: _Front, colour: Luma | None, flow: Flow | None, valid: bool
-    ) -> FeatureRow:
+    ) -> Moment:
         if flow is None:
             still = np.zeros_like(front.share)
             flow = Flow(still, still, still)
-        kind, regions = state_of(front.view), Regions.none()
+        seconds = 0.0 if self._last_pts is None else self._time_base.seconds(pts - self._last_pts)
+        kind, objects = state_of(front.view), None
         if kind not in (COVERED, LOST):  # else the place is still there behind it
-            regions = self._regions(pts, front, colour, flow)
+            objects = self._objects
             self._follow(pts, front.picture, front.foreground)
             self._forget_ghosts(pts, front, flow)
         self._settle(pts, kind == MOVED)
-        difference = _halved(front.difference * front.foreground).astype(np.float32)
-        cells = gather(front.half, front.share, difference, flow, self._grid)
-        return FeatureRow(frame_index, pts, valid, cells, regions, front.view)
-
-    def _regions(self, pts: int, front: _Front, colour: Luma | None, flow: Flow) -> Regions:
-        """The objects in a picture."""
-        assert self._objects is not None
-        seconds = 0.0 if self._last_pts is None else self._time_base.seconds(pts - self._last_pts)
-        motion = Motion(flow.moving, flow.velocity_x * flow.moving, flow.velocity_y * flow.moving)
-        return self._objects.push(seconds, front.picture, colour, front.exposure, motion)
+        return Moment(frame_index, pts, valid, front, flow, colour, seconds, objects)
 
     def _forget_ghosts(self, pts: int, front: _Front, flow: Flow) -> None:
         """Take the picture as background where something stands in front in the background alone.
@@ -410,50 +426,6 @@ def gather(half: Luma, share: Array, difference: Array, flow: Flow, grid: Grid) 
     return np.concatenate(channels).astype(np.float16)
 
 
-def _parts(share: Array, tile: int) -> list[tuple[slice, slice]]:
-    """Boxes of tiles around all that is in front, with a margin; the whole picture where they cover most of it."""
-    height, width = share.shape
-    coarse = cv2.resize(share, (-(-width // tile), -(-height // tile)), interpolation=cv2.INTER_AREA)
-    mask = cv2.dilate((coarse > _TILE_SHARE).astype(np.uint8), np.ones((3, 3), np.uint8))
-    stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
-    parts, least = [], 3 * tile
-    for left, top, across, down, _ in (stats * tile).tolist():
-        # A part at the edge may be narrower than the smallest picture that the flow takes.
-        y = max(0, min(top, height - least))
-        x = max(0, min(left, width - least))
-        parts.append((slice(y, max(top + down, y + least)), slice(x, max(left + across, x + least))))
-    area = sum((min(y.stop, height) - y.start) * (min(x.stop, width) - x.start) for y, x in parts)
-    return parts if area < _MOST_PARTS * height * width else [(slice(height), slice(width))]
-
-
-def _rough_flow() -> cv2.DISOpticalFlow:
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    flow.setFinestScale(1)  # of pictures that are halved already
-    flow.setGradientDescentIterations(6)
-    return flow
-
-
-def _dense_flow() -> cv2.DISOpticalFlow:
-    """The search of OpenCV's preset medium, on pictures of half the size, where people's limbs still show.
-
-    The rough flow stands in for the coarser scales. docs/benchmarks.md has figures of time and quality.
-    """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow.setFinestScale(0)
-    flow.setCoarsestScale(0)
-    flow.setPatchSize(8)
-    flow.setPatchStride(5)
-    flow.setGradientDescentIterations(6)
-    flow.setVariationalRefinementIterations(0)
-    return flow
-
-
-def _refinement() -> cv2.VariationalRefinement:
-    refinement = cv2.VariationalRefinement.create()
-    refinement.setFixedPointIterations(5)
-    return refinement
-
-
 def _halved(picture: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Half the height and width, each pixel the mean of four."""
     return np.asarray(cv2.resize(picture, None, fx=1 / _HALF, fy=1 / _HALF, interpolation=cv2.INTER_AREA))
@@ -468,7 +440,8 @@ def _length(x: Array, y: Array) -> Array:
     """Of vectors. OpenCV's own `magnitude` rounds by where in memory an array lies, so that runs would differ."""
     squares = x * x
     squares += y * y
-    return np.sqrt(squares, out=squares)
+    np.sqrt(squares, out=squares)
+    return squares
 
 
 def _median(values: npt.NDArray[Any]) -> float:
