@@ -35,7 +35,7 @@ LAYERS = (
     (
         "domain",
         "metrics labelled labels events tracks objects segments embeddings calibration surprise checkpoint losses "
-        "model cells marked windows features foreground camera sequences media decode encode demo_plan demo_scene "
+        "model cells marked windows features flow foreground camera sequences media decode encode demo_plan demo_scene "
         "easel figures event_cards embed timeline measures phrases",
     ),
     ("files", "retired feedback cards storage"),
@@ -44,7 +44,7 @@ LAYERS = (
 DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
 PICTURES = (
     *("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "foreground"),
-    *("embed", "media"),
+    *("embed", "flow", "media"),
 )
 MADE_BY_HAND = {f"data/{name}" for name in ("champion", "start", "feedback.csv", "retired.csv", "withdrawn.csv")}
 # Which modules may import a package.
