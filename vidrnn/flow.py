@@ -73,7 +73,6 @@ def _parts(share: Array, tile: int) -> list[tuple[slice, slice]]:
 def _rough_flow() -> cv2.DISOpticalFlow:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)  # of pictures that are halved already
-    flow.setPatchStride(8)  # half as many patches as the preset's, and no worse a start
     flow.setGradientDescentIterations(6)
     return flow
 
@@ -96,5 +95,4 @@ def _dense_flow() -> cv2.DISOpticalFlow:
 def _refinement() -> cv2.VariationalRefinement:
     refinement = cv2.VariationalRefinement.create()
     refinement.setFixedPointIterations(5)
-    refinement.setSorIterations(3)
     return refinement
