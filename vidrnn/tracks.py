@@ -31,8 +31,8 @@ _GATE = 1.3  # cost beyond which a region is not the object's
 _INSIDE = 0.6  # share of an expected box that a region must cover for the object to be in it
 _PIECE = 0.7  # share of a region that an expected box must cover for it to be a piece of the object
 _FILLED = 0.7  # share of the box around both that the boxes of an object and of its piece fill
-_APART = 0.5  # widths a second by which velocities in one region differ if it is of several objects
-_SHARED_SECONDS = 2.0  # for so long objects share a region before they are taken for one
+_APART = 0.2  # widths a second by which velocities in one region differ if it is of several objects
+_SHARED_SECONDS = 5.0  # for so long objects share a region before they are taken for one
 _FOLLOW = 0.4  # of the difference between seen and expected velocity, in a frame
 _RESIZE = 0.2  # likewise of sizes
 
