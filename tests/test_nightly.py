@@ -191,6 +191,56 @@ def test_killed_in_a_stage_while_another_night_wants_to_begin(nightly: ModuleTyp
     assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
 
 
+# A night without Prefect, which keeps nothing that counts. argv: at which command (Git, DVC) it is killed, and how long
+# after that has begun; 0 and 0 is never. Prints how many commands there were.
+PLAIN_NIGHT = """
+import os, signal, sys, threading
+from pathlib import Path
+sys.path.insert(0, "flows")
+import dvc_cli, publish
+number, seconds, begun = int(sys.argv[1]), float(sys.argv[2]), 0
+def strike(event, arguments):
+    global begun
+    if event == "subprocess.Popen":
+        begun += 1
+        if begun == number:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+sys.addaudithook(strike)
+checkout = Path.cwd()
+with publish.alone(checkout):
+    folder = publish.prepare(checkout, lambda line: None)
+    for stage in dvc_cli.upstream("report", folder):
+        if stage == "train" and dvc_cli.is_stale("train", folder) and publish.set_champion(folder):
+            publish.set_start(folder, publish.git(checkout, "rev-parse", "HEAD"), 2)
+        dvc_cli.repro(stage, folder, lambda line: None, 60)
+    publish.publish(folder, "A night")
+    publish.push(folder, lambda line: None)
+print(begun)
+"""
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_in_every_step_the_next_night_is_clean(checkout: Path) -> None:
+    def plain_night(number: int, seconds: float) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", PLAIN_NIGHT, str(number), str(seconds)]
+        return subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+
+    first = plain_night(0, 0)
+    assert first.returncode == 0, first.stderr
+    film(checkout, "second")
+    killed = 0
+    for number in range(2, int(first.stdout) + 8, 7):
+        killed += plain_night(number, 0.05 * (number % 7)).returncode == -signal.SIGKILL
+    assert killed >= 4
+    last = plain_night(0, 0)
+    assert last.returncode == 0, last.stderr
+    assert publish.model_tags(checkout / TREE) == ["model/v1", "model/v2"]
+    two = model_of(checkout, "model/v2")
+    assert two["saw"] == "firstsecond" and two["start"] == model_of(checkout, "model/v1")["version"]
+    assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
+    assert git(checkout, "status", "--porcelain") == "" and git(checkout, "fsck", "--no-dangling") == ""
+
+
 def at_work_in(folder: Path) -> list[str]:
     """The command lines of the processes whose working folder it is."""
     found = []
