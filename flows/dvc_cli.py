@@ -61,6 +61,16 @@ def is_stale(stage: str, repo: Path) -> bool:
     return any(line.startswith("Running stage ") for line in lines)
 
 
+def up_to_date(target: str, repo: Path) -> bool:
+    """Whether there is nothing to do for `target` and all that it needs: one look, where each stage would take one."""
+    lines: list[str] = []
+    try:
+        run(["--wait-for-lock", "repro", "--dry", target], repo, lines.append, timeout_seconds=3600.0)
+    except DvcError:  # whatever it is, the stage itself will tell
+        return False
+    return lines[-1:] == ["Data and pipelines are up to date."]
+
+
 def repro(stage: str, repo: Path, log: Callable[[str], None], timeout_seconds: float) -> str:
     """Bring one stage up to date, and nothing that it depends on.
 

@@ -21,11 +21,20 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 # First: it sets what Prefect reads when it is imported.
-from retrain import REPORT, ROOT, STAGE_TIMEOUT_SECONDS, TARGET, bring_up_to_date, print_rows, stop_in_order
+from retrain import (
+    REPORT,
+    ROOT,
+    STAGE_TIMEOUT_SECONDS,
+    TARGET,
+    bring_up_to_date,
+    nothing_to_do,
+    print_rows,
+    stop_in_order,
+)
 
 # isort: split
 from curves import SCORES, picture_of
-from dvc_cli import DvcError, is_stale, run, run_module, upstream
+from dvc_cli import DvcError, is_stale, run, run_module, up_to_date, upstream
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
     create_image_artifact,
@@ -148,6 +157,9 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
             stages = stages[stages.index(FIRST_AFTER_TRAINING) :]
         else:
             take_in(folder)
+        if up_to_date(TARGET, folder):
+            rows += nothing_to_do(stages)
+            stages = []
         for stage in stages:
             if stage == "train":
                 challenge(folder, checkout)

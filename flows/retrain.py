@@ -29,7 +29,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from dvc_cli import DvcBusyError, DvcError, repro, upstream  # noqa: E402
+from dvc_cli import DvcBusyError, DvcError, repro, up_to_date, upstream  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
@@ -72,12 +72,21 @@ def retrain(repo: Path, stage_timeout_seconds: float = STAGE_TIMEOUT_SECONDS) ->
     rows: list[dict[str, Any]] = []
     failure: State[Any] | None = None
     try:
-        for stage in upstream(TARGET, repo):
-            bring_up_to_date(stage, repo, stage_timeout_seconds, rows)
+        stages = upstream(TARGET, repo)
+        if up_to_date(TARGET, repo):
+            rows += nothing_to_do(stages)
+        else:
+            for stage in stages:
+                bring_up_to_date(stage, repo, stage_timeout_seconds, rows)
     except DvcError as error:
         failure = Failed(message=str(error))
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
     return failure or rows
+
+
+def nothing_to_do(stages: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of stages that were found to be up to date together."""
+    return [{"stage": stage, "outcome": "skipped", "seconds": 0.0} for stage in stages]
 
 
 def bring_up_to_date(stage: str, repo: Path, timeout_seconds: float, rows: list[dict[str, Any]]) -> None:

@@ -145,7 +145,9 @@ def test_outcomes(repo: Path) -> None:
     assert dvc_cli.repro("a", repo, lines.append, ONE_MINUTE) == "ran"
     assert "a speaks" in lines
     assert dvc_cli.repro("a", repo, lines.append, ONE_MINUTE) == "skipped"
+    assert not dvc_cli.up_to_date("report", repo) and dvc_cli.up_to_date("a", repo)
     (repo / "a.txt").unlink()
+    assert not dvc_cli.up_to_date("a", repo)
     assert dvc_cli.repro("a", repo, lines.append, ONE_MINUTE) == "restored"
     assert not (repo / "b.txt").exists()
 
