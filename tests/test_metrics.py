@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import reference
+import sklearn.metrics  # noqa: F401  # else the first example of a test pays for it
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson

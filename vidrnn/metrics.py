@@ -2,6 +2,8 @@
 
 Scores: higher is more unusual, any monotone scale. Labels: True is unusual. A frame raises an alarm iff its score is
 above the threshold, score > threshold. Intervals are [onset, offset) in any one unit.
+
+scikit-learn takes most of a second to import, and footage without labels has no use for it: functions import it.
 """
 
 import math
@@ -11,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.stats import chi2
-from sklearn import metrics as sklearn_metrics
+from scipy.special import gammaincinv
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
@@ -52,7 +53,9 @@ def auroc(labels: Bools, scores: Floats) -> float:
     Returns:
         In [0, 1]; NaN unless both classes are there.
     """
-    return float(sklearn_metrics.roc_auc_score(labels, scores)) if _has_both(labels) else float("nan")
+    from sklearn import metrics
+
+    return float(metrics.roc_auc_score(labels, scores)) if _has_both(labels) else float("nan")
 
 
 def auroc_macro(videos: Sequence[tuple[Bools, Floats]]) -> tuple[float, int]:
@@ -75,7 +78,9 @@ def average_precision(labels: Bools, scores: Floats) -> float:
     Returns:
         In (0, 1]; NaN unless both classes are there.
     """
-    return float(sklearn_metrics.average_precision_score(labels, scores)) if _has_both(labels) else float("nan")
+    from sklearn import metrics
+
+    return float(metrics.average_precision_score(labels, scores)) if _has_both(labels) else float("nan")
 
 
 def base_rate(labels: Bools) -> float:
@@ -95,7 +100,9 @@ def equal_error_rate(labels: Bools, scores: Floats) -> float:
     """
     if not _has_both(labels):
         return float("nan")
-    fpr, tpr, _ = sklearn_metrics.roc_curve(labels, scores)
+    from sklearn import metrics
+
+    fpr, tpr, _ = metrics.roc_curve(labels, scores)
     return _crossing(fpr, tpr)
 
 
@@ -103,7 +110,9 @@ def roc_curve(labels: Bools, scores: Floats, max_points: int) -> Curve:
     """False positive rate against true positive rate, (0, 0) to (1, 1); empty unless both classes are there."""
     if not _has_both(labels):
         return Curve(np.empty(0), np.empty(0))
-    fpr, tpr, _ = sklearn_metrics.roc_curve(labels, scores)
+    from sklearn import metrics
+
+    fpr, tpr, _ = metrics.roc_curve(labels, scores)
     return _thin(Curve(fpr, tpr), max_points)
 
 
@@ -111,7 +120,9 @@ def precision_recall_curve(labels: Bools, scores: Floats, max_points: int) -> Cu
     """Recall against precision; recall ascends from 0, where precision is 1 by convention. Empty as `roc_curve`."""
     if not _has_both(labels):
         return Curve(np.empty(0), np.empty(0))
-    precision, recall, _ = sklearn_metrics.precision_recall_curve(labels, scores, drop_intermediate=True)
+    from sklearn import metrics
+
+    precision, recall, _ = metrics.precision_recall_curve(labels, scores, drop_intermediate=True)
     return _thin(Curve(recall[::-1], precision[::-1]), max_points)
 
 
@@ -444,8 +455,8 @@ def poisson_interval(count: int, hours: float, confidence: float) -> tuple[float
     """
     if hours <= 0:
         return float("nan"), float("nan")
-    low = float(chi2.ppf((1 - confidence) / 2, 2 * count)) / 2 if count else 0.0
-    high = float(chi2.ppf((1 + confidence) / 2, 2 * count + 2)) / 2
+    low = float(gammaincinv(count, (1 - confidence) / 2)) if count else 0.0
+    high = float(gammaincinv(count + 1, (1 + confidence) / 2))
     return low / hours, high / hours
 
 
