@@ -56,3 +56,9 @@ def linger(path: str) -> str:
         file.write("x")
     time.sleep(1.5)
     return path
+
+
+def hang(path: str) -> None:
+    """Tell which process this is, then be busy for longer than anybody waits."""
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(120)

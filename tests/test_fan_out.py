@@ -3,8 +3,10 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,35 @@ def test_a_killed_job_is_done_once_more_alone(tmp_path: Path) -> None:
         assert list(fan_out("count", be_killed, jobs, str)) == jobs
     killed = Failure("made the process that reads it die (signal 9)")
     assert list(fan_out("count", be_killed, ["a", "always", "b"], str)) == ["a", killed, "b"]
+
+
+def test_who_is_killed_leaves_nobody_behind_that_works_on(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    imports = "from jobs import hang; from vidrnn.fan_out import fan_out"
+    code = f"{imports}; list(fan_out('count', hang, [{str(told)!r}], str))"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    try:
+        wait_for(lambda: told.exists() and told.read_text(), 60)
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_for(lambda: not is_running(int(told.read_text())), 10)
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{process}/stat")  # where nobody collects it, it stays as a zombie
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no limit of addresses")

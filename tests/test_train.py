@@ -77,6 +77,12 @@ def test_the_same_footage_gives_the_same_bytes(footage, trained, tmp_path):
     assert again == (metrics, curve) and files_of(tmp_path / "again") == files_of(out)
 
 
+def test_cameras_side_by_side_give_the_bytes_of_one_alone(footage, trained, tmp_path):
+    metrics, curve = train(footage.features, only(footage, "gate"), small_params(), tmp_path)
+    assert metrics == {"gate": trained[0]["gate"]} and curve == [row for row in trained[1] if row["model"] == "gate"]
+    assert files_of(tmp_path / "gate") == files_of(trained[2] / "gate")
+
+
 def test_held_out_footage_is_never_fitted(footage, trained):
     _, _, out = trained
     for camera in ("gate", "north yard"):

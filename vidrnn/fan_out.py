@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -52,6 +53,7 @@ def fan_out(
     name: Callable[[Job], str],
     time_limit_seconds: float | None = None,
     jobs_per_process: int = 1,
+    unit: str = "video",
 ) -> Iterator[Result | Failure]:
     """Do every job and print a line for each: `features: video 3 of 8  gate/a.mp4  (12 s left)`.
 
@@ -63,6 +65,7 @@ def fan_out(
         name: of a job, for its line.
         time_limit_seconds: that one job may take.
         jobs_per_process: how many make a further process worth its start.
+        unit: what a job is, for the lines.
 
     Raises:
         VidrnnError: no process can be started; or what `work` raised.
@@ -77,7 +80,7 @@ def fan_out(
     for done, outcome in enumerate(outcomes, 1):
         left = (time.monotonic() - start) / done * (len(jobs) - done)
         shown = printable(name(jobs[done - 1]))
-        print(f"{title}: video {done} of {len(jobs)}  {shown}  ({left:.0f} s left)", flush=True)
+        print(f"{title}: {unit} {done} of {len(jobs)}  {shown}  ({left:.0f} s left)", flush=True)
         yield outcome
 
 
@@ -234,6 +237,7 @@ class _Worker:
 def _serve(connection: Connection, directory: Path, work: Callable[[Any], Any]) -> None:
     """The life of such a process; `work` was imported with its arguments. Ends with the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which the other end gets too
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
     with contextlib.suppress(EOFError, ConnectionError):
         connection.send(None)
@@ -245,6 +249,14 @@ def _serve(connection: Connection, directory: Path, work: Callable[[Any], Any]) 
                 error.add_note(traceback.format_exc())
                 outcome = _Raised(error)
             connection.send(outcome)
+
+
+def _end_with_parent() -> None:
+    """Whoever was killed must not have its work written by one that it left behind, perhaps over that of the next."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _ready(crew: list[_Worker]) -> list[_Worker]:

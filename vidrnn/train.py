@@ -17,8 +17,9 @@ from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_pea
 from vidrnn.cards import CARD, WEIGHTS, camera_dir
 from vidrnn.checkpoint import save_model
 from vidrnn.embeddings import Pool, Usual, describe
-from vidrnn.errors import FootageError, ParamsError
+from vidrnn.errors import FootageError, ParamsError, VidrnnError
 from vidrnn.events import causal_average
+from vidrnn.fan_out import Failure, fan_out
 from vidrnn.feedback import NORMAL, Mark
 from vidrnn.fit import FitResult, FitTask
 from vidrnn.marked import find_marked, without
@@ -100,18 +101,62 @@ def train(
     metrics: dict[str, Any] = {}
     curve: list[dict[str, Any]] = []
     written = {out / "cameras.json"}
-    for name, cold in groups.items():
-        group = _started(name, cold, params, start)
-        task = _task(group, params)
-        fitted = ray_fit(task, f"train {name}", params.train.num_workers, wants_gpu(params.train))
-        curve += [{"model": name, **row} for row in fitted.history]
-        for camera in group:
-            directory = camera_dir(out, camera.camera_id)
-            metrics[camera.camera_id] = _write(directory, camera, task, fitted, params, training)
-            written |= {directory / CARD, directory / WEIGHTS}
+    for of_group, history in _trained(
+        [_Job(name, group, params, training, out, start) for name, group in groups.items()]
+    ):
+        curve += history
+        metrics |= of_group
+        written |= {camera_dir(out, camera_id) / name for camera_id in of_group for name in (CARD, WEIGHTS)}
     remove_orphans(out, written)
     write_json(out / "cameras.json", fates)
     return metrics, curve
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A model to train: `name` of those who share it, and what `train` takes."""
+
+    name: str
+    group: list[_Camera]
+    params: Params
+    training: pa.Table
+    out: Path
+    start: Path | None
+
+
+_Trained = tuple[dict[str, Any], list[dict[str, Any]]]  # metrics by camera, and the rows of the loss curve
+
+
+def _trained(jobs: list[_Job]) -> Iterator[_Trained]:
+    """Every model; several that take a core each are trained side by side, in processes.
+
+    Raises:
+        VidrnnError: such a process died.
+    """
+    train = jobs[0].params.train
+    if len(jobs) == 1 or train.num_workers or train.threads > 1 or wants_gpu(train):
+        yield from map(_train_one, jobs)
+        return
+    for job, outcome in zip(jobs, fan_out("train", _train_one, jobs, lambda job: job.name, unit="model"), strict=True):
+        if isinstance(outcome, Failure):
+            raise VidrnnError(
+                f"train: the process that trained {job.name} died; free some memory and run again, or let "
+                "train.num_workers in params.yaml be 1, which trains one model after the other"
+            )
+        yield outcome
+
+
+def _train_one(job: _Job) -> _Trained:
+    """Fit one model, and write it for every camera that shares it."""
+    params = job.params
+    group = _started(job.name, job.group, params, job.start)
+    task = _task(group, params)
+    fitted = ray_fit(task, f"train {job.name}", params.train.num_workers, wants_gpu(params.train))
+    metrics = {
+        camera.camera_id: _write(camera_dir(job.out, camera.camera_id), camera, task, fitted, params, job.training)
+        for camera in group
+    }
+    return metrics, [{"model": job.name, **row} for row in fitted.history]
 
 
 def _cameras(
