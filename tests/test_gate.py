@@ -326,7 +326,7 @@ def test_labelled_videos_count_where_there_are_any(footage, good, tmp_path):
     for root, value in ((spoilt, measure.candidate), (good, measure.champion)):
         scores = np.concatenate([scores_of(footage, root, name) for name in TEST])
         assert value == pytest.approx(roc_auc_score(unusual, scores))
-    assert measure.champion > 0.8 and measure.low <= measure.candidate - measure.champion <= measure.high
+    assert measure.champion > 0.7 and measure.low <= measure.candidate - measure.champion <= measure.high
     assert measure.worse == (measure.high < 0) and measure.words.startswith("its AUROC on 4 labelled videos is ")
     back = on_labels(tuple(sides[::-1]), footage.features, told, "gate", PARAMS)
     assert (back.low, back.high) == pytest.approx((-measure.high, -measure.low)) and not back.worse
