@@ -23,11 +23,12 @@ from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.checkpoint import save_model
 from vidrnn.events import causal_average, starting_level
 from vidrnn.features import CHANNELS, ROWS
+from vidrnn.heldout import calibrate
 from vidrnn.params import Params, ScoreParams
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.score import CameraModel, load_camera_model
 from vidrnn.storage import read_table, video_path, write_table
-from vidrnn.train import calibrate, footage_split
+from vidrnn.train import footage_split
 from vidrnn.windows import MODELLED, Block, CellReader, Standard, active_cells, standard_of
 
 Array = npt.NDArray[np.float32]

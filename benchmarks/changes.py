@@ -19,8 +19,8 @@ import typer
 
 from benchmarks.baselines import cut_memory
 from benchmarks.scenes import CAMERA, DEV_SEEDS, FINAL_SEEDS, KINDS, Film, out_of_range, plan_films, render_films
+from vidrnn.comparison import hold_until_next
 from vidrnn.errors import VidrnnError
-from vidrnn.evaluate import hold_until_next
 from vidrnn.extract import extract_features
 from vidrnn.gate import gate
 from vidrnn.index import index_videos

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 from synthetic import write_regions
 
+from vidrnn.comparison import hold_until_next, source_times
 from vidrnn.errors import CheckpointError, LabelsError, SchemaError
-from vidrnn.evaluate import PROMISES, evaluate, hold_until_next, source_times, write_evaluation
+from vidrnn.evaluate import PROMISES, evaluate, write_evaluation
 from vidrnn.labels import label_frames
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS, scores_schema

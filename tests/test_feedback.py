@@ -13,10 +13,11 @@ from vidrnn.errors import UserError
 from vidrnn.events import causal_average
 from vidrnn.feedback import NORMAL, UNUSUAL, Mark, add_mark, read_marks
 from vidrnn.gate import gate
+from vidrnn.heldout import block_times
 from vidrnn.marked import find_marked, without
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import video_path
-from vidrnn.train import block_times, train, training_blocks
+from vidrnn.train import train, training_blocks
 from vidrnn.windows import MODELLED, CellReader, blocks_of
 
 PARAMS = small_params(train={"epochs": 3, "batches_per_epoch": 8})

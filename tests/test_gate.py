@@ -15,10 +15,11 @@ from vidrnn.contest import Side, on_labels
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.gate import gate
+from vidrnn.heldout import block_times, likelihood
 from vidrnn.schema import SCHEMAS, validate
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import video_path, write_json
-from vidrnn.train import block_times, likelihood, train, training_blocks
+from vidrnn.train import train, training_blocks
 from vidrnn.windows import CellReader
 
 torch.set_num_threads(1)
@@ -326,7 +327,7 @@ def test_labelled_videos_count_where_there_are_any(footage, good, tmp_path):
     for root, value in ((spoilt, measure.candidate), (good, measure.champion)):
         scores = np.concatenate([scores_of(footage, root, name) for name in TEST])
         assert value == pytest.approx(roc_auc_score(unusual, scores))
-    assert measure.champion > 0.7 and measure.low <= measure.candidate - measure.champion <= measure.high
+    assert measure.champion > 0.8 and measure.low <= measure.candidate - measure.champion <= measure.high
     assert measure.worse == (measure.high < 0) and measure.words.startswith("its AUROC on 4 labelled videos is ")
     back = on_labels(tuple(sides[::-1]), footage.features, told, "gate", PARAMS)
     assert (back.low, back.high) == pytest.approx((-measure.high, -measure.low)) and not back.worse

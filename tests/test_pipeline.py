@@ -30,7 +30,8 @@ LAYERS = (
     (
         "work",
         "analyze annotate doctor find report neighbours results revisions tables object_tables segment_tables health "
-        "evaluate gate contest train warm rescore score ray_fit fit extract intake index demo fan_out",
+        "evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index demo "
+        "fan_out",
     ),
     (
         "domain",

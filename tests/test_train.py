@@ -13,9 +13,10 @@ from vidrnn.cards import camera_dir, load_card
 from vidrnn.checkpoint import load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
+from vidrnn.heldout import block_times, calibrate, likelihood
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import write_json
-from vidrnn.train import block_times, calibrate, likelihood, train, training_blocks
+from vidrnn.train import train, training_blocks
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader
 
 torch.set_num_threads(1)

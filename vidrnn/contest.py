@@ -14,13 +14,13 @@ from scipy import stats
 from vidrnn.calibration import Calibration, Tail, merged_peaks, seconds_of
 from vidrnn.events import causal_average
 from vidrnn.feedback import NORMAL
+from vidrnn.heldout import Watched, block_times, watch
 from vidrnn.labels import label_frames
 from vidrnn.marked import Marked
 from vidrnn.metrics import ResampledRanking, bootstrap_interval
 from vidrnn.params import Params
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import video_path
-from vidrnn.train import Watched, block_times, watch
 from vidrnn.windows import Block, CellReader, Layout
 
 SURPRISE = "heldout_nll"

@@ -8,27 +8,24 @@ and the false alarms promised and seen on held-out ordinary footage.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, HeldOut
 from vidrnn.cards import CARD, camera_dir, load_card
-from vidrnn.errors import CheckpointError, SchemaError
+from vidrnn.comparison import BIN_WIDTH, BINS, Labelled, Located, Objects, Video, measure_video
+from vidrnn.errors import CheckpointError
 from vidrnn.feedback import NORMAL, UNUSUAL, Mark
-from vidrnn.labels import Labels, label_frames, load_labels
+from vidrnn.labels import Labels, load_labels
 from vidrnn.metrics import (
-    Bools,
     Confusion,
     Curve,
     EventCounts,
-    Floats,
     Ints,
     Pointing,
     ResampledDetection,
@@ -39,30 +36,20 @@ from vidrnn.metrics import (
     average_precision_of_boxes,
     base_rate,
     bootstrap_interval,
-    confusion,
     equal_error_rate,
-    event_precision_recall,
-    find_regions,
-    find_tracks,
-    link_regions,
-    match_boxes,
     minmax_per_video,
-    pointing,
     poisson_interval,
     precision_recall_curve,
     ratio,
     roc_curve,
     smooth_gaussian,
 )
-from vidrnn.objects import BOX, CellGrid, moving_boxes, unusual_regions
 from vidrnn.params import EvaluateParams, Params
 from vidrnn.schema import SCHEMAS
-from vidrnn.storage import check_version, read_metadata, read_table, replacing, video_path, write_json, write_table
+from vidrnn.storage import read_table, replacing, video_path, write_json, write_table
 
 ALL_CAMERAS = "*"
-OBJECT_OVERLAP = 0.5  # from which a detection is a true object
 CURVE_POINTS = 400
-BINS, BIN_WIDTH = 100, 0.1  # of the histogram of scores, the last of which takes what lies beyond
 PROMISES = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # false alarms an hour, that calibration is shown for
 DIGITS = 6  # of every figure that is written
 GAUSSIAN_SIGMA_FRAMES = 10.0  # of the column for comparison with papers; fixed, not chosen on any labels
@@ -96,63 +83,6 @@ class _Figure(NamedTuple):
     value: float | int | bool
     num_videos: int
     interval: dict[str, float | int] | None = None
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    """One video against its labels, N source frames."""
-
-    score: Floats  # (N,) float32, as is the other
-    score_raw: Floats
-    unusual: Bools
-    frames: Confusion
-    events: EventCounts
-
-
-@dataclass(frozen=True)
-class _Located:
-    """One video against its true regions.
-
-    Attributes:
-        pointing: whether highest cells lie inside them.
-        regions, tracks: the score up to which each is found.
-        false: scores of predicted regions that are none.
-        num_frames: of the source.
-    """
-
-    pointing: Pointing
-    regions: Floats
-    tracks: Floats
-    false: Floats
-    num_frames: int
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """One video against its true objects, from its first to its last labelled frame; P detections.
-
-    Attributes:
-        hits: (P,) whether each is a true one.
-        sure: (P,) objectness.
-        num_true: boxes.
-    """
-
-    hits: Bools
-    sure: Floats
-    num_true: int
-
-
-@dataclass(frozen=True)
-class _Video:
-    """One measured video; without labels its frames are not held in memory."""
-
-    hours: float
-    num_frames: int
-    histogram: Ints  # (2, BINS)
-    labelled: _Labelled | None
-    located: _Located | None
-    objects: "_Objects | None"
-    labels_ignored: int  # that lie wholly behind the part that could be read, or in a picture where there is none
 
 
 @dataclass(frozen=True)
@@ -198,7 +128,7 @@ def evaluate(
     labels = load_labels(labels_dir, rows)
     facts = sorted(rows.to_pylist(), key=lambda row: (row["camera_id"], row["video_id"]))
     roots = features_dir, scores_dir, tables_dir
-    by_id = {row["video_id"]: _read_video(roots, row, labels) for row in facts}
+    by_id = {row["video_id"]: measure_video(roots, row, labels) for row in facts}
     videos = {name: video for name, video in by_id.items() if video is not None}
     cameras = sorted({row["camera_id"] for row in facts})
     cards = {camera: card for camera in cameras if (card := _read_card(model_dir, camera, params.alarms.per_hour))}
@@ -279,177 +209,6 @@ def _feedback_figures(tables_dir: Path, facts: list[dict[str, Any]], marks: Sequ
     return figures
 
 
-# Reading
-
-
-def _read_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels: Labels) -> _Video | None:
-    """All source frames of a scored video; None where it was not scored, could not be read, or has no model.
-
-    `roots` are those of features, scores and tables.
-    """
-    features_dir, scores_dir, tables_dir = roots
-    events = labels.events
-    path = video_path(tables_dir / "frames", facts["camera_id"], facts["video_id"])
-    if not facts["scored"] or facts["status"] == "unreadable" or not path.exists():
-        return None
-    columns = ["frame_index", "time_seconds", "score_raw", "score", "alarm"]
-    table = read_table(path, SCHEMAS["frames"], columns)
-    if not table.num_rows:
-        return None
-    frames = {name: table.column(name).to_numpy() for name in columns}
-    num_frames, duration = facts["num_frames"], facts["duration_seconds"]
-    held = hold_until_next(frames["frame_index"], num_frames, str(path))
-    times = source_times(frames["frame_index"], frames["time_seconds"], num_frames, duration)
-    if not np.isfinite([frames["score_raw"], frames["score"]]).all():
-        raise SchemaError(f"{path}: holds a score that is not a finite number; delete it and run `dvc repro`")
-    hours = float(times[-1]) / 3600
-    located, ignored = None, 0
-    if labels.regions is not None:
-        regions = labels.regions[labels.regions["video"] == facts["video_id"]]
-        within = regions[(regions["frame_index"] < num_frames) & (facts["width"] is not None)]
-        ignored = len(regions) - len(within)
-        if facts["width"] is not None:
-            located = _locate(features_dir, scores_dir, facts, frames["frame_index"], held, within)
-    objects = None
-    if labels.objects is not None and facts["width"] is not None:
-        true = labels.objects[labels.objects["video"] == facts["video_id"]]
-        if len(true):
-            objects = _judge_objects(tables_dir, facts, frames["frame_index"], held, true)
-    score = frames["score"][held]
-    if events is None:
-        ordinary = _histogram(score, np.zeros(num_frames, np.bool_))
-        return _Video(hours, num_frames, ordinary, None, located, objects, ignored)
-
-    in_seconds = "onset_seconds" in events.columns
-    unit = ["onset_seconds", "offset_seconds"] if in_seconds else ["onset_frame", "offset_frame"]
-    events_path = video_path(tables_dir / "events", facts["camera_id"], facts["video_id"])
-    raised = read_table(events_path, SCHEMAS["events"], unit).to_pandas().to_numpy()
-    marked = events.loc[events["video"] == facts["video_id"], unit].to_numpy()
-    clock: Ints | Floats = np.arange(num_frames + 1)
-    if in_seconds:
-        clock, marked, raised = _microseconds(times), _microseconds(marked), _microseconds(raised)
-    reachable = marked[marked[:, 0] < clock[-1]]
-    unusual = label_frames(clock[:-1], reachable)
-    labelled = _Labelled(
-        score=score,
-        score_raw=frames["score_raw"][held],
-        unusual=unusual,
-        frames=confusion(unusual, frames["alarm"][held]),
-        events=event_precision_recall(raised, reachable),
-    )
-    ignored += len(marked) - len(reachable)
-    return _Video(hours, num_frames, _histogram(score, unusual), labelled, located, objects, ignored)
-
-
-def _judge_objects(
-    tables_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: pd.DataFrame
-) -> _Objects:
-    """The detections of a video against its true objects; those of an analysed frame hold until the next."""
-    path = video_path(tables_dir / "detections", facts["camera_id"], facts["video_id"])
-    table = read_table(path, SCHEMAS["detections"], ["frame_index", *BOX, "objectness"])
-    row = np.searchsorted(frame_index, table["frame_index"].to_numpy())
-    boxes, sure = np.stack([table[name].to_numpy() for name in BOX], 1), table["objectness"].to_numpy()
-    true_frames = true["frame_index"].to_numpy()
-    first, last = int(true_frames.min()), min(int(true_frames.max()), len(held) - 1)
-    starts, stops = (np.searchsorted(row, held[first : last + 1], side=side) for side in ("left", "right"))
-    frames = np.repeat(np.arange(first, last + 1), stops - starts)
-    taken = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-    hits = match_boxes(frames, boxes[taken], sure[taken], true_frames, true[list(BOX)].to_numpy(), OBJECT_OVERLAP)
-    return _Objects(hits, sure[taken], len(true))
-
-
-def _locate(
-    features_dir: Path, scores_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: pd.DataFrame
-) -> _Located:
-    """Where the scores of a video point, against its true regions; `held` as `hold_until_next` gives it."""
-    camera, name = facts["camera_id"], facts["video_id"]
-    path = video_path(scores_dir, camera, name)
-    check_version(read_metadata(path), path)
-    rows, columns = pq.read_schema(path).field("cells").type.shape
-    grid = CellGrid(rows, columns, (facts["width"], facts["height"]))
-    moving = moving_boxes(video_path(features_dir / "regions", camera, name), frame_index)
-    predicted, highest = [], []
-    for scores, boxes in zip(_cell_maps(path), moving, strict=True):
-        predicted.append(unusual_regions(scores, boxes, grid))
-        highest.append(grid.centre(int(scores.argmax())))
-    of_frames = [predicted[k] for k in held]
-
-    true_frames, true_boxes = true["frame_index"].to_numpy(), true[list(BOX)].to_numpy()
-    found = find_regions(
-        np.repeat(np.arange(len(held)), [len(scores) for _, scores in of_frames]),
-        np.concatenate([boxes for boxes, _ in of_frames]),
-        np.concatenate([scores for _, scores in of_frames]),
-        true_frames,
-        true_boxes,
-    )
-    given = true["track_id"]
-    track = link_regions(true_frames, true_boxes) if given.isna().any() else pd.factorize(given)[0]
-    return _Located(
-        pointing=pointing(np.array(highest)[held], true_frames, true_boxes),
-        regions=found.regions,
-        tracks=find_tracks(found.regions, track),
-        false=found.false,
-        num_frames=len(held),
-    )
-
-
-def _cell_maps(path: Path) -> Iterator[Floats]:
-    """The (rows, columns) float32 cell scores of a score file, frame by frame; a row group is in memory at a time."""
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            cells = file.read_row_group(group, columns=["cells"])["cells"].combine_chunks()
-            yield from cells.to_numpy_ndarray().astype(np.float32)
-
-
-def hold_until_next(frame_index: Ints, num_frames: int, what: str) -> Ints:
-    """For each source frame the position of the analysed frame whose score it takes: the latest, or else the first.
-
-    Args:
-        frame_index: (K,) of the analysed frames.
-        num_frames: N.
-        what: is named in the error.
-
-    Returns:
-        (N,) int64 in [0, K).
-
-    Raises:
-        SchemaError: the frames do not ascend, or lie outside the video.
-    """
-    if frame_index[0] < 0 or frame_index[-1] >= num_frames or (np.diff(frame_index) <= 0).any():
-        raise SchemaError(
-            f"{what}: expected ascending frames within the video's {num_frames}, found {frame_index[0]} to "
-            f"{frame_index[-1]}; delete it and run `dvc repro`"
-        )
-    return np.maximum(np.searchsorted(frame_index, np.arange(num_frames), side="right") - 1, 0)
-
-
-def source_times(frame_index: Ints, time_seconds: Floats, num_frames: int, duration_seconds: float | None) -> Floats:
-    """Seconds of each source frame, and last of all of the end; between analysed frames they are spread evenly.
-
-    Args:
-        frame_index: (K,) of the analysed frames.
-        time_seconds: (K,) of the analysed frames.
-        num_frames: N.
-        duration_seconds: the end; the frames' own pace tells it where this is unknown or too early.
-
-    Returns:
-        (N + 1,) float64.
-    """
-    last_frame, last_time = int(frame_index[-1]), float(time_seconds[-1])
-    end = last_time + (num_frames - last_frame) * (last_time / last_frame if last_frame else 0.0)
-    if duration_seconds is not None and duration_seconds > last_time:
-        end = duration_seconds
-    knots = np.concatenate((frame_index, [num_frames])), np.concatenate((time_seconds, [end]))
-    if frame_index[0] > 0:
-        knots = np.concatenate(([0], knots[0])), np.concatenate(([0.0], knots[1]))
-    return np.interp(np.arange(num_frames + 1), *knots)
-
-
-def _microseconds(seconds: Floats) -> Floats:
-    """Whole microseconds, so that a label at a frame's time meets that frame whatever the last bits say."""
-    return np.rint(np.asarray(seconds, dtype=np.float64) * 1e6)
-
-
 def _read_card(model_dir: Path, camera_id: str, per_hour: float) -> _Card | None:
     """The card of a camera's model at a rate of false alarms; None where the camera has no model."""
     directory = camera_dir(model_dir, camera_id)
@@ -476,7 +235,7 @@ def _read_card(model_dir: Path, camera_id: str, per_hour: float) -> _Card | None
 
 
 def _footage_figures(
-    labels: Labels, measured: Sequence[_Video], unmeasured: Sequence[str], num_scored: int
+    labels: Labels, measured: Sequence[Video], unmeasured: Sequence[str], num_scored: int
 ) -> dict[str, _Figure]:
     tables = [table for table in (labels.events, labels.regions, labels.objects) if table is not None]
     ignored = sum(int(table["video"].isin(list(unmeasured)).sum()) for table in tables)
@@ -516,13 +275,7 @@ def _calibration(cards: Sequence[_Card], params: Params) -> list[tuple[float, fl
     return rows
 
 
-def _histogram(scores: Floats, unusual: Bools) -> Ints:
-    """(2, BINS) source frames by score: those that are not unusual, and those that are."""
-    bins = np.clip(scores / BIN_WIDTH, 0, BINS - 1).astype(np.int64)
-    return np.bincount(bins + BINS * unusual, minlength=2 * BINS).reshape(2, BINS)
-
-
-def _label_figures(videos: Sequence[_Labelled], params: EvaluateParams) -> dict[str, _Figure]:
+def _label_figures(videos: Sequence[Labelled], params: EvaluateParams) -> dict[str, _Figure]:
     """Every measure against events.csv."""
     count = len(videos)
 
@@ -563,7 +316,7 @@ def _label_figures(videos: Sequence[_Labelled], params: EvaluateParams) -> dict[
     }
 
 
-def _place_figures(videos: Sequence[_Located], params: EvaluateParams) -> dict[str, _Figure]:
+def _place_figures(videos: Sequence[Located], params: EvaluateParams) -> dict[str, _Figure]:
     """Every measure against regions.csv."""
     count = len(videos)
 
@@ -579,7 +332,7 @@ def _place_figures(videos: Sequence[_Located], params: EvaluateParams) -> dict[s
     }
 
 
-def _object_figures(videos: Sequence[_Objects], params: EvaluateParams) -> dict[str, _Figure]:
+def _object_figures(videos: Sequence[Objects], params: EvaluateParams) -> dict[str, _Figure]:
     """Every measure against objects.csv, at an overlap of OBJECT_OVERLAP."""
     count = len(videos)
     counts = np.array([(video.hits.sum(), len(video.hits), video.num_true) for video in videos], dtype=np.int64)
@@ -652,7 +405,7 @@ def _write_csv(path: Path, header: str, rows: Iterable[Iterable[float]]) -> None
         partial.write_text("\n".join([header, *dict.fromkeys(lines)]) + "\n", encoding="utf-8")
 
 
-def _join(videos: Sequence[_Labelled], column: str) -> Any:
+def _join(videos: Sequence[Labelled], column: str) -> Any:
     return _concatenate([getattr(video, column) for video in videos])
 
 

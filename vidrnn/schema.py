@@ -16,6 +16,11 @@ VECTOR = pa.list_(pa.field("item", pa.float32(), nullable=False), EMBEDDING_SIZE
 
 _KEY = [("camera_id", pa.string(), False), ("video_id", pa.string(), False)]
 _UTC = pa.timestamp("us", tz="UTC")
+_INTERVAL = [
+    (f"{bound}_{unit}", of, False)
+    for unit, of in (("pts", pa.int64()), ("seconds", pa.float64()), ("frame", pa.int64()))
+    for bound in ("onset", "offset")
+]
 _BOX = [("x0", pa.float32()), ("y0", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32())]
 
 
@@ -127,12 +132,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         *_KEY,
         ("event_id", pa.string(), False),
         ("kind", pa.string(), False),
-        ("onset_pts", pa.int64(), False),
-        ("offset_pts", pa.int64(), False),
-        ("onset_seconds", pa.float64(), False),
-        ("offset_seconds", pa.float64(), False),
-        ("onset_frame", pa.int64(), False),
-        ("offset_frame", pa.int64(), False),
+        *_INTERVAL,
         ("recorded_at", _UTC),
         ("peak_seconds", pa.float64(), False),
         ("peak_score", pa.float32(), False),
@@ -163,12 +163,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "tracks": _schema(
         *_KEY,
         ("track_id", pa.int64(), False),
-        ("onset_pts", pa.int64(), False),
-        ("offset_pts", pa.int64(), False),
-        ("onset_seconds", pa.float64(), False),
-        ("offset_seconds", pa.float64(), False),
-        ("onset_frame", pa.int64(), False),
-        ("offset_frame", pa.int64(), False),
+        *_INTERVAL,
         ("num_frames", pa.int64(), False),
         ("path", pa.list_(pa.list_(pa.float32(), 2)), False),
         ("mean_speed", pa.float32(), False),
@@ -180,12 +175,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "segments": _schema(
         *_KEY,
         ("segment_id", pa.string(), False),
-        ("onset_pts", pa.int64(), False),
-        ("offset_pts", pa.int64(), False),
-        ("onset_seconds", pa.float64(), False),
-        ("offset_seconds", pa.float64(), False),
-        ("onset_frame", pa.int64(), False),
-        ("offset_frame", pa.int64(), False),
+        *_INTERVAL,
         ("recorded_at", _UTC),
         ("start", pa.string(), False),
         ("boundary_score", pa.float32()),
@@ -197,12 +187,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     # A row a window of a scored file. Vectors have length 1; their product says how alike two moments of a camera are.
     "embeddings": _schema(
         *_KEY,
-        ("onset_pts", pa.int64(), False),
-        ("offset_pts", pa.int64(), False),
-        ("onset_seconds", pa.float64(), False),
-        ("offset_seconds", pa.float64(), False),
-        ("onset_frame", pa.int64(), False),
-        ("offset_frame", pa.int64(), False),
+        *_INTERVAL,
         ("recorded_at", _UTC),
         ("vector", VECTOR, False),
     ),

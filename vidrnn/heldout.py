@@ -1,0 +1,148 @@
+"""What a model shows on footage that fitting did not see: what its scores mean by it, and how well it predicts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
+from vidrnn.embeddings import Pool, Usual, describe
+from vidrnn.errors import FootageError
+from vidrnn.events import causal_average
+from vidrnn.score import CameraModel, observe
+from vidrnn.surprise import Surprise
+from vidrnn.windows import Block, CellReader, active_cells
+
+Array = npt.NDArray[np.float32]
+_RUN_IN_SECONDS = 2.0  # before a block, from which it is watched: in use, too, memory is there before an alarm is
+_UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
+
+
+def calibrate(
+    model: CameraModel, held_out: list[Block], fitted: list[Block], merge_seconds: float, marked: Sequence[Block] = ()
+) -> tuple[Calibration, dict[str, Any]]:
+    """Give scores a meaning from ordinary footage.
+
+    Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
+    (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
+    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly. What somebody has
+    marked as normal may stray as far as it did, where it did. What a threshold
+    promises can then be checked block by block, each against a tail measured on the others.
+
+    Returns:
+        The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
+    """
+    reader = CellReader()
+    measured = [*held_out, *fitted[: max(0, _UNIT_BLOCKS - len(held_out))]]
+    width = widths(_valid_maps(model, reader, measured))
+    asked = Questions.measure(width, _valid_maps(model, reader, measured))
+    if marked:
+        asked = asked.admitting(_valid_maps(model, reader, marked))
+    seen = [watch(model, asked, reader, block) for block in held_out]
+    series = [(block.scores, block.times) for block in seen if len(block.scores)]
+    if not series:
+        raise FootageError("no held-out footage is longer than the warm-up; expected longer files")
+    total, count = (sum(getattr(block, name) for block in seen) for name in ("total", "count"))
+    heldout = {
+        "hours": round(sum(seconds_of(times) for _, times in series) / 3600, 6),
+        "nll": round(float(total / max(count, 1)), 6),
+        "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
+    }
+    return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+
+
+def usual_windows(model: CameraModel, blocks: Sequence[Block]) -> Usual:
+    """What ordinary windows are like, from the first `_UNIT_BLOCKS` blocks."""
+    assert model.calibration is not None
+    reader, found = CellReader(), []
+    for block in blocks[:_UNIT_BLOCKS]:
+        times, pool = block_times(block)[0], Pool()
+        for row, stretch in observe(model, reader, block.path, times, block.start, block.stop):
+            scores = model.calibration.questions.score(stretch.maps)
+            described = describe(stretch.memory, stretch.maps, scores)
+            pool.push(times[row : row + len(scores)], described)
+        found.append(pool.windows()[1])
+    return Usual.measure(found)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a model makes of a block.
+
+    Attributes:
+        scores, times: smoothed, and seconds, of the frames that are no warm-up.
+        total, count: the negative log-likelihood, as `likelihood` gives it.
+    """
+
+    scores: Array
+    times: npt.NDArray[np.float64]
+    total: float
+    count: float
+
+    @property
+    def nll(self) -> float:
+        """A cell's, on average."""
+        return self.total / max(self.count, 1)
+
+
+def watch(model: CameraModel, asked: Questions, reader: CellReader, block: Block) -> Watched:
+    """Look at a block, by a memory that was there a little before."""
+    times, valid = block_times(block)
+    raw, likelihoods = [], []
+    for row, stretch in _after_run_in(model, reader, block, times):
+        raw.append(asked.score(stretch.maps).max((1, 2)))
+        likelihoods.append(likelihood(model, reader, block, row, stretch.residual, stretch.scale))
+    times, valid = times[block.start : block.stop], valid[block.start : block.stop]
+    total, count = np.sum(likelihoods, axis=0)
+    scores = causal_average(np.concatenate(raw), times, model.smoothing_seconds)[valid]
+    return Watched(scores, times[valid], float(total), float(count))
+
+
+def _valid_maps(model: CameraModel, reader: CellReader, blocks: Sequence[Block]) -> Iterator[Array]:
+    """The surprises of blocks without their warm-up, (n, Q, rows, columns) each."""
+    for block in blocks:
+        times, valid = block_times(block)
+        for row, stretch in _after_run_in(model, reader, block, times):
+            yield stretch.maps[valid[row : row + len(stretch.maps)]]
+
+
+def _after_run_in(
+    model: CameraModel, reader: CellReader, block: Block, times: npt.NDArray[np.float64]
+) -> Iterator[tuple[int, Surprise]]:
+    """`observe` a block, by a memory that was there a little before; `times` of all rows of its file."""
+    start = min(int(np.searchsorted(times, times[block.start] - _RUN_IN_SECONDS)), block.start)
+    for row, stretch in observe(model, reader, block.path, times, start, block.stop):
+        early = max(block.start - row, 0)
+        if early < len(stretch.maps):
+            yield row + early, Surprise(*(part[early:] for part in vars(stretch).values()))
+
+
+def _judged(series: list[tuple[Array, npt.NDArray[np.float64]]], k: int, merge_seconds: float) -> HeldOut:
+    """Block `k` by the tail of the others; by its own where it is the only one."""
+    tail = Tail.measure(series[:k] + series[k + 1 :] or series, merge_seconds)
+    scores, times = series[k]
+    return HeldOut(seconds_of(times) / 3600, merged_peaks(scores, times, tail.base, merge_seconds), tail)
+
+
+def likelihood(
+    model: CameraModel, reader: CellReader, block: Block, row: int, residual: Array, scale: Array
+) -> npt.NDArray[np.float64]:
+    """(sum, count) of the negative log-likelihood in feature units over a stretch's active cells and channels.
+
+    In the features' own units, two models that scale them differently can be compared. All memories count alike. What
+    lies more than ten scales off counts as ten, so that no single glitch decides.
+    """
+    cells = reader.rows(block.path, row, row + len(residual))
+    active = active_cells(cells).reshape(len(cells), -1)  # (n, N)
+    each = 0.5 * np.clip(residual, -10, 10) ** 2 + np.log(scale) + np.log(model.standard.sd)  # (n, M, N, C)
+    mean = each.mean((1, 3))[active]
+    return np.array([mean.sum(), len(mean)], np.float64)
+
+
+def block_times(block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Seconds and validity of every row of the block's file."""
+    table = pq.read_table(block.path, columns=["time_seconds", "valid"], partitioning=None)
+    return table["time_seconds"].to_numpy(), table["valid"].to_numpy()
