@@ -37,7 +37,7 @@ def push(one, cells, times, chunks):
         start += size
     assert start == len(times)
     stretches += one.flush()
-    names = ("maps", "residual", "mean", "scale", "seen")
+    names = ("maps", "residual", "mean", "scale", "seen", "memory")
     return {name: np.concatenate([getattr(stretch, name) for stretch in stretches]) for name in names}
 
 

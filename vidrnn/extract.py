@@ -62,6 +62,7 @@ _GONE = (
 )
 _MOVING_SHARE = 0.2  # of the analysed pictures, beyond which the camera cannot be said to stand
 _DECODER_THREADS = 4  # on every machine the same
+_FRAMES_A_LIST = 8  # at most; a list that takes STALL_SECONDS ends the process, so it must be soon done
 _FRAMES_AHEAD = 32  # analysed pictures that are decoded, with those between them, before anything is found in them
 _MOMENTS_AHEAD = 8  # of these, in which something is found before it is described
 
@@ -273,18 +274,23 @@ def _decode(job: _Job, reader: Reader, grid: Grid, writers: _Writers) -> dict[st
     # The threads end before the reader is closed, whatever goes wrong.
     with ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as watching:
         looked = _ahead(decoding, _look(job, reader, grid), _FRAMES_AHEAD)
-        for frames, moments in watched(_ahead(watching, _watch(extractor, looked), _MOMENTS_AHEAD)):
-            for seen in frames:
-                start = seen.pts if num_frames == 0 else start
-                previous, last = last if num_frames else seen.pts, seen.pts
-                num_frames += 1
-                num_analysed += seen.picture is not None
-            shots += frames
-            for moment in moments:
-                rows.append(extractor.describe(moment))
-                num_moved += state_of(rows[-1].view) == MOVED
-            if len(shots) >= _FLUSH_ROWS:
-                write()
+        try:
+            for frames, moments in watched(_ahead(watching, _watch(extractor, looked), _MOMENTS_AHEAD)):
+                for seen in frames:
+                    start = seen.pts if num_frames == 0 else start
+                    previous, last = last if num_frames else seen.pts, seen.pts
+                    num_frames += 1
+                    num_analysed += seen.picture is not None
+                shots += frames
+                for moment in moments:
+                    rows.append(extractor.describe(moment))
+                    num_moved += state_of(rows[-1].view) == MOVED
+                if len(shots) >= _FLUSH_ROWS:
+                    write()
+        except BaseException:  # what is still to be done for a file that is given up would only be waited for
+            for thread in (watching, decoding):
+                thread.shutdown(wait=False, cancel_futures=True)
+            raise
     write()
     seconds = base.seconds(last - start + last - previous)  # the last frame lasts as long as the one before
     numbers = {"num_frames": str(num_frames), "num_analysed": str(num_analysed)}
@@ -309,7 +315,7 @@ def _look(job: _Job, reader: Reader, grid: Grid) -> Iterator[list[_Seen]]:
             picture = working_picture(frame.luma, frame.limited_range, rotation, grid)
             colour = None if frame.colour is None else working_colour(frame.colour, rotation, grid)
         frames.append(_Seen(frame.frame_index, frame.pts, signature(frame.luma, rotation), picture, colour))
-        if picture is not None or len(frames) == _FLUSH_ROWS:
+        if picture is not None or len(frames) == _FRAMES_A_LIST:
             yield frames
             frames = []
     yield frames

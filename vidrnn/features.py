@@ -47,7 +47,7 @@ _SLOW = 0.1  # how much slower foreground enters the background than the rest
 _GHOST_SECONDS = 0.5  # between two looks for ghosts; what is one in both is forgotten
 _GHOST_EDGES = 1.5  # how much stronger the background's edges are around a ghost than the picture's
 _GHOST_MOVES = 0.2  # of it may move, at most: what passes before it
-_TILE_SHARE = 0.01  # of a tile that has to be in front
+_SHAKEN_SHARE = 0.01  # of a tile that has to be in front where the camera may have shaken
 _TILES, _SHAKEN = 8, 0.5  # along each axis; of them, when so many have something in front, the camera may have shaken
 _LEAST_SHAKE, _MOST_SHAKE = 0.001, 0.03  # picture heights of displacement that are taken back
 _STEADIED = 0.7  # of what was in front that is so still, at most, once a shake or a gain of exposure is taken back
@@ -289,7 +289,7 @@ class FeatureExtractor:
             if float(evened.share.mean()) < _STEADIED * float(front.share.mean()):
                 front, picture = evened, even
         tiles = cv2.resize(front.share, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
-        if float((tiles > _TILE_SHARE).mean()) < _SHAKEN:
+        if float((tiles > _SHAKEN_SHARE).mean()) < _SHAKEN:
             return front
         right, down = displacement(front.half, _halved(self._background))
         shift = _HALF * right / self._grid.height * self._grid.stretch, _HALF * down / self._grid.height

@@ -134,7 +134,9 @@ def _windows(which: pc.Expression, rev: str | None, repo: str | Path, vectors: b
 def _batches(camera: str, rev: str | None, repo: str | Path) -> Iterator[tuple[int, Array]]:
     dataset, first = results.open("embeddings", rev=rev, repo=repo), 0
     which = pc.field("camera_id") == camera
-    for batch in dataset.to_batches(columns=["vector"], filter=which, batch_size=_BATCH_ROWS):
+    for batch in dataset.to_batches(
+        columns=["vector"], filter=which, batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1
+    ):
         yield first, as_rows(batch["vector"])
         first += batch.num_rows
 

@@ -66,7 +66,8 @@ class Observer:
     """Feature rows in, surprise out, as a stream; state and averages start afresh after a gap in time.
 
     The average of the residuals starts where an average over the first `START_SECONDS`, taken backwards, ends: a single
-    frame, with all that trembles in it, would pass for unusual. So long the first rows wait for those that follow.
+    frame, with all that trembles in it, would pass for unusual. That one stays in its cell: of what is fast, little is
+    gathered before it is over. So long the first rows wait for those that follow.
 
     Args:
         net: in evaluation mode.
@@ -192,14 +193,14 @@ def came_from(cells: Array, steps: npt.NDArray[np.float64], active: npt.NDArray[
         steps: (n,) seconds since the frame before.
         active: (n, rows · columns).
     """
-    n, channels, rows, columns = cells.shape
+    n, _, rows, columns = cells.shape
     frame, at = active.nonzero()
-    if channels == len(MODELLED) and (rows, columns) != ALONE:
-        speeds = cells[frame, :, at // columns, at % columns][:, _VELOCITY]  # (A, 2) picture heights per second
+    place = np.stack([at // columns, at % columns], 1)
+    moved = np.zeros((len(at), 2))
+    if (rows, columns) != ALONE:
+        speeds = cells[frame[:, None], _VELOCITY, place[:, :1], place[:, 1:]]  # (A, 2) picture heights per second
         moved = speeds * (rows * steps[frame])[:, None]
-    else:
-        moved = np.zeros((len(at), 2))
-    origin = np.clip(np.stack([at // columns, at % columns], 1) - moved, 0, (rows - 1, columns - 1))
+    origin = np.clip(place - moved, 0, (rows - 1, columns - 1))
     first = np.minimum(origin.astype(np.int64), (max(rows - 2, 0), max(columns - 2, 0)))
     down, right = (origin - first).T
     corner = first[:, 0] * columns + first[:, 1]
