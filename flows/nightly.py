@@ -98,8 +98,10 @@ def take_in(folder: Path) -> None:
 def challenge(folder: Path, checkout: Path) -> None:
     """Make the last published models the champion, and mostly the start, of a candidate; without one, all stays."""
     if is_stale("train", folder) and set_champion(folder):
-        params = YAML(typ="safe").load(folder / "params.yaml")
-        warm = set_start(folder, git(checkout, "rev-parse", "HEAD"), params["nightly"]["scratch_every"])
+        every = YAML(typ="safe").load(folder / "params.yaml")["nightly"].get("scratch_every")
+        if not isinstance(every, int) or every < 1:  # no stage reads it, which would say so
+            raise NightError(f"params.yaml: `nightly.scratch_every` is {every!r}; expected a whole number from 1")
+        warm = set_start(folder, git(checkout, "rev-parse", "HEAD"), every)
         get_run_logger().info("the candidate starts from %s", "the champion" if warm else "scratch")
 
 
@@ -165,12 +167,12 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
                 challenge(folder, checkout)
             bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
         differences, status["new_events"] = compare(folder), new_events(folder)
+        if (folder / SCORES).is_file():
+            create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
         published = commit(folder, _subject(version))
         status |= {"commit": published.commit, "model": published.tag, "remote": send(folder)}
         status |= {"state": "completed", "report": str(folder / REPORT)}
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
-        if (folder / SCORES).is_file():
-            create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
         create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
     except (DvcError, NightError) as error:
         status |= {"state": "failed", "message": str(error)}

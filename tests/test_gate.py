@@ -46,7 +46,7 @@ def good(footage, tmp_path_factory):
     return out
 
 
-TEST = [f"gate/test {k}.mp4" for k in range(4)]
+TEST = [f"gate/test {k}.mp4" for k in range(6)]
 
 
 def changed(good, root, noise=0.0, seed=0, **card):
@@ -328,12 +328,17 @@ def test_labelled_videos_count_where_there_are_any(footage, good, tmp_path):
         scores = np.concatenate([scores_of(footage, root, name) for name in TEST])
         assert value == pytest.approx(roc_auc_score(unusual, scores))
     assert measure.champion > 0.8 and measure.low <= measure.candidate - measure.champion <= measure.high
-    assert measure.worse == (measure.high < 0) and measure.words.startswith("its AUROC on 4 labelled videos is ")
+    assert measure.worse and measure.high < 0 and measure.words.startswith("its AUROC on 6 labelled videos is ")
     back = on_labels(tuple(sides[::-1]), footage.features, told, "gate", PARAMS)
     assert (back.low, back.high) == pytest.approx((-measure.high, -measure.low)) and not back.worse
 
     alone = on_labels(tuple(sides), footage.features, labelled([(TEST[0], 3.0, 4.5)]), "gate", PARAMS)
     assert alone.low is None and not alone.worse  # one video says nothing of the next
+    few = on_labels(tuple(sides), footage.features, labelled([(name, 3.0, 4.5) for name in TEST[1:]]), "gate", PARAMS)
+    assert few.high < 0 and not few.worse  # five may all be worse by chance
+    seen = load_card(good / "gate")["footage"]["fit"][0].partition(":")[0]
+    told_of_fitted = told.set_column(2, "sha256", pa.array([seen] * len(TEST)))
+    assert on_labels(tuple(sides), footage.features, told_of_fitted, "gate", PARAMS) is None  # it was learned
     for nothing in (labelled([]), labelled([(TEST[0], 0.0, 6.0)])):
         assert on_labels(tuple(sides), footage.features, nothing, "gate", PARAMS) is None
     assert on_labels(tuple(sides), footage.features, told, "hall", PARAMS) is None

@@ -274,6 +274,9 @@ def test_where_nothing_is_left_to_judge_by_or_the_shape_is_another_training_is_f
         assert (tmp_path / "out/gate/weights.safetensors").read_bytes() == (
             out / "gate/weights.safetensors"
         ).read_bytes()
+    recut = small_params(train={"block_seconds": 3.5})  # whose blocks have the keys of others
+    train(footage.features, training, recut, tmp_path / "out", start=out)
+    assert "from scratch, since the model to start from has seen all footage" in capsys.readouterr().out
     params = small_params(train={"init_from": str(tmp_path / "has seen all footage that could judge it")})
     with pytest.raises(
         FootageError, match=r"^train\.init_from: the model to start from has seen all .* for gate, or set"

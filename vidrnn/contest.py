@@ -21,9 +21,10 @@ from vidrnn.metrics import ResampledRanking, bootstrap_interval
 from vidrnn.params import Params
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import video_path
-from vidrnn.windows import Block, CellReader, Layout
+from vidrnn.windows import Block, CellReader, Layout, file_of
 
 SURPRISE = "heldout_nll"
+_LEAST_VIDEOS = 6  # with labels, that may refuse: of fewer, one in 2⁵ or more are all worse by chance
 Array = npt.NDArray[np.float32]
 
 
@@ -169,14 +170,18 @@ def on_labels(
         params: gate.confidence, evaluate.resamples and evaluate.seed count.
 
     Returns:
-        None where there is no such video, or nothing to tell apart.
+        None where there is no such video, or nothing to tell apart. A video that either was fitted to does not count,
+        and fewer than `_LEAST_VIDEOS` tell, but refuse nothing.
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in labelled.to_pylist():
         if row["camera_id"] == camera_id:
             rows.setdefault(row["video_id"], []).append(row)
+    fitted = {file_of(key) for side in sides for key in side.card["footage"]["fit"]}
     reader, unusual, scores = CellReader(), [], []
     for video_id, own in sorted(rows.items()):
+        if own[0]["sha256"] in fitted:
+            continue
         path = video_path(features / "cells", camera_id, video_id)
         frames = pq.read_table(path, columns=["frame_index", "time_seconds"], partitioning=None)
         if not frames.num_rows or Layout.of(path) != sides[0].model.layout:
@@ -203,7 +208,8 @@ def on_labels(
     words = f"its AUROC on {len(unusual)} labelled videos is {new(once):.3f} against {old(once):.3f}"
     if low is not None:
         words += f", difference {low:+.3f} to {high:+.3f}"
-    return Measure("auroc", new(once), old(once), low, high, high is not None and high < 0, words)
+    worse = high is not None and high < 0 and len(unusual) >= _LEAST_VIDEOS
+    return Measure("auroc", new(once), old(once), low, high, worse, words)
 
 
 def _unusual(frames: pa.Table, intervals: list[dict[str, Any]]) -> npt.NDArray[np.bool_]:

@@ -196,14 +196,14 @@ def _started(name: str, group: list[_Camera], params: Params, root: Path | None)
     """
     asked, first = params.train.init_from, group[0]
     if asked is not None:
-        found: list[Start | str] = [demanded(Path(asked), camera.camera_id) for camera in group]
+        found: list[Start | str] = [demanded(Path(asked), c.camera_id, _blocks(params)) for c in group]
     elif root is not None:
         wanted = {
             "architecture": _architecture(params, first.layout, len(group)),
             "channels": list(first.layout.channels),
             "horizons": _horizons(params, max(camera.step_seconds for camera in group)),
         }
-        found = [offered(root, camera.camera_id, wanted) for camera in group]
+        found = [offered(root, camera.camera_id, wanted, _blocks(params)) for camera in group]
     else:
         return group
     kept = begin([camera.split for camera in group], found)
@@ -214,6 +214,11 @@ def _started(name: str, group: list[_Camera], params: Params, root: Path | None)
             print(f"train {name}: from scratch, since {kept}", flush=True)
         return group
     return [replace(c, split=split, start=start) for c, (split, start) in zip(group, kept, strict=True)]
+
+
+def _blocks(params: Params) -> dict[str, float]:
+    """How footage is cut, without which the keys of blocks mean nothing."""
+    return {"seconds": params.train.block_seconds, "gap_seconds": params.train.gap_seconds}
 
 
 def _marked_normal(
@@ -391,7 +396,7 @@ def _write(
         "camera_id": camera.camera_id,
         "architecture": task.architecture,
         "channels": list(camera.layout.channels),
-        "blocks": {"seconds": params.train.block_seconds, "gap_seconds": params.train.gap_seconds},
+        "blocks": _blocks(params),
         "standard": {"mean": camera.standard.mean.tolist(), "sd": camera.standard.sd.tolist()},
         "use": {**use, "rows": camera.layout.rows, "columns": camera.layout.columns},
         "calibration": calibration.to_json(),
@@ -406,7 +411,7 @@ def _write(
             "digest": digest(own),
             "num_videos": len(own),
             "seconds": round(sum(b.seconds for b in camera.split.fit + held_out), 3),
-            "fit": sorted({block.key for block in camera.split.fit}),
+            "fit": sorted({block.key for block in camera.split.fit} | (camera.start.fitted if camera.start else set())),
             "held_out": sorted({block.key for block in held_out}),
             "marked_normal": sorted(block.key for block in camera.marked),
         },

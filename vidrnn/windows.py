@@ -90,6 +90,11 @@ class Split:
     calibration: list[Block]
 
 
+def file_of(key: str) -> str:
+    """The sha256 of the source of the block with this key."""
+    return key.partition(":")[0]
+
+
 def blocks_of(path: Path, sha256: str, block_seconds: float, gap_seconds: float) -> list[Block]:
     """Cut a feature file: whole if it is short, else stretches of `block_seconds` with `gap_seconds` between.
 
