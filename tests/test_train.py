@@ -17,7 +17,7 @@ from vidrnn.heldout import block_times, calibrate, likelihood
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import write_json
 from vidrnn.train import train, training_blocks
-from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader
+from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader, file_of
 
 torch.set_num_threads(1)
 
@@ -276,7 +276,9 @@ def test_where_nothing_is_left_to_judge_by_or_the_shape_is_another_training_is_f
         ).read_bytes()
     recut = small_params(train={"block_seconds": 3.5})  # whose blocks have the keys of others
     train(footage.features, training, recut, tmp_path / "out", start=out)
-    assert "from scratch, since the model to start from has seen all footage" in capsys.readouterr().out
+    own = load_card(tmp_path / "out/gate")
+    learned, judging = ({file_of(key) for key in keys} for keys in (save["footage"]["fit"], own["footage"]["held_out"]))
+    assert own["start"] == save["version"] and judging and not learned & judging
     params = small_params(train={"init_from": str(tmp_path / "has seen all footage that could judge it")})
     with pytest.raises(
         FootageError, match=r"^train\.init_from: the model to start from has seen all .* for gate, or set"
