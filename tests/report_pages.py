@@ -46,17 +46,17 @@ class Workspace:
         self.metrics: list[dict[str, Any]] = []
         self.nights: list[dict[str, Any]] = []
 
-    def video(self, name: str, scores: Any = None, events: Any = (), **facts: Any) -> None:
-        """A video with its frames if it has scores; `events` are rows of which the rest is filled in."""
+    def video(self, name: str, scores: Any = None, events: Any = (), rate: float = 10, **facts: Any) -> None:
+        """A video with its frames if it has scores; `events` are rows, to be filled in; `rate` frames a second."""
         camera = name.split("/")[0]
         key = {"camera_id": camera, "video_id": name}
         count = 0 if scores is None else len(scores)
         base = {"width": 320, "height": 180, "num_frames": 2 * count, "status": "ok", "scored": True}
-        base |= {"recorded_at_source": "none", "duration_seconds": count / 10 or None}
+        base |= {"recorded_at_source": "none", "duration_seconds": count / rate or None}
         self.videos.append(blank("videos", **key, **base | facts))
         if scores is None:
             return
-        times = np.arange(count) / 10
+        times = np.arange(count) / rate
         frames = pa.table(
             {
                 "camera_id": [camera] * count,

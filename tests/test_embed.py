@@ -79,3 +79,17 @@ def test_trails_are_those_of_the_objects_that_an_event_names_while_its_clip_last
     typed = dict(card.commands)
     assert f"vidrnn mark {1:016x} normal" in typed.values() and f"vidrnn find {1:016x}" in typed.values()
     assert f"ffplay -ss {start:.1f} 'my footage/gate/a.mp4'" in typed.values()
+
+
+def test_trails_of_few_frames_count_from_the_first_of_the_clip_and_last_until_the_next(tmp_path):
+    """A clip that may begin at 9 s begins at 10, as every second second is analysed."""
+    space = Workspace(tmp_path)
+    told = event(1, track_ids=[5])
+    space.video("gate/a.mp4", bumps(6, 1)[:30], [told], rate=0.5)
+    things = [{"track_id": 5, "time_seconds": t, "x0": t, "x1": t, "y1": 9} for t in np.arange(0.0, 60.0, 2.0).tolist()]
+    space.rows("detections", "gate/a.mp4", things)
+    told |= {"number": 1, "camera_id": "gate", "video_id": "gate/a.mp4", "kind": "unusual"}
+    folders = space.root / "tables", space.root / "media", "footage"
+    videos = {"gate/a.mp4": {"width": 320, "height": 180}}
+    ((trail,),) = [card.trails for card in make_cards(*folders, [told], videos, {}, space.root / "index.html")]
+    assert trail.boxes == "0.00 10 0 0 9;2.00 12 0 0 9" and 2.0 < trail.lasts < 4.0

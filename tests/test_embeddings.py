@@ -253,6 +253,10 @@ def test_neighbours_are_the_events_of_the_camera_that_are_most_alike(tmp_path):
     events.append(blank("events", camera_id="gate", video_id="gate/gone.mp4", event_id="gone"))
     found = neighbours(tmp_path, events, 3)
     assert list(found) == [event["event_id"] for event in events] and found["gone"] == []
+    asked = neighbours(tmp_path, events, 3, {"gate/a.mp4:9"})
+    assert {name: [one.event_id for one in own] for name, own in asked.items()} == {
+        "gate/a.mp4:9": [one.event_id for one in found["gate/a.mp4:9"]]
+    }
     for event_id in ("gate/a.mp4:0", "gate/a.mp4:350", "gate/b.mp4:698", "yard/c.mp4:9"):
         camera, video, k, vector = of_event[event_id]
         slow = sorted(

@@ -1,6 +1,5 @@
 """What shows an event: the heat map, and a clip of the right seconds, small and the same bytes every time."""
 
-from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,7 @@ import pytest
 from conftest import blank, write_clip
 
 from vidrnn.decode import VideoReader, open_video
-from vidrnn.events import CLIP_SECONDS, clip_interval
+from vidrnn.events import CLIP_SECONDS, clip_bounds, clip_interval
 from vidrnn.media import CLIP_BYTES, CLIP_WIDTH, heat_map, write_media
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import write_table
@@ -28,9 +27,11 @@ def film(path: Path, seconds: int, noise: float = 0.0, size: tuple[int, int] = (
     return write_clip(path, pictures, rate=RATE)
 
 
-def show(source: Path, folder: Path, onset: float, offset: float, peak: float, base: TimeBase) -> Path:
-    """Write the media of one event of a video that is analysed ten times a second; the clip."""
-    times = np.arange(0, 10, 0.1)
+def show(
+    source: Path, folder: Path, onset: float, offset: float, peak: float, base: TimeBase, step: float = 0.1
+) -> Path:
+    """Write the media of one event of a video that is analysed every `step` seconds; the clip."""
+    times = np.arange(0, 100 * step, step)
     pts = np.round(times * base.den / base.num).astype(np.int64)
     frames = [blank("frames", time_seconds=t, pts=p) for t, p in zip(times.tolist(), pts.tolist(), strict=True)]
     event = blank("events", event_id="e", onset_seconds=onset, offset_seconds=offset, peak_seconds=peak)
@@ -68,6 +69,8 @@ def test_the_interval_of_a_clip():
     assert clip_interval(0.5, 1.0, 0.7) == (0.0, 2.0)
     assert clip_interval(10.0, 500.0, 200.0) == (197.0, 197.0 + CLIP_SECONDS)
     assert clip_interval(10.0, 500.0, 11.0) == (9.0, 9.0 + CLIP_SECONDS)
+    assert clip_interval(10.0, 500.0, 499.0) == (501.0 - CLIP_SECONDS, 501.0)
+    assert clip_interval(10.0, 14.0, 13.5) == (9.0, 15.0)  # it has room for all of it, wherever the peak is
 
 
 def test_a_clip_is_small_and_the_same_bytes_every_time(tmp_path):
@@ -80,14 +83,19 @@ def test_a_clip_is_small_and_the_same_bytes_every_time(tmp_path):
     assert shapes == {(216, CLIP_WIDTH, 3)}
 
 
+def numbered(folder: Path, count: int) -> Path:
+    """Pictures of which each is brighter by 3 levels than the one before."""
+    folder.mkdir()
+    for k in range(count):
+        cv2.imwrite(str(folder / f"img_{k:03d}.png"), np.full((61, 83, 3), 10 + 3 * k, np.uint8))
+    return folder
+
+
 def test_a_clip_of_a_folder_of_pictures(tmp_path):
-    (tmp_path / "folder").mkdir()
-    for k in range(30):
-        cv2.imwrite(str(tmp_path / "folder" / f"img_{k:03d}.png"), np.full((61, 83, 3), 10 + 5 * k, np.uint8))
-    clip = show(tmp_path / "folder", tmp_path, 1.0, 1.4, 1.2, TimeBase(1, 10))
+    clip = show(numbered(tmp_path / "folder", 30), tmp_path, 1.0, 1.4, 1.2, TimeBase(1, 10))
     with VideoReader(clip) as reader:
         levels = [picture.mean() for _, picture in reader.all_pictures()]
-    assert levels == pytest.approx([10 + 5 * k for k in range(24)], abs=3)
+    assert levels == pytest.approx([10 + 3 * k for k in range(24)], abs=3)
 
 
 def test_frames_between_two_times_are_those_of_the_whole(source):
@@ -115,8 +123,25 @@ def test_a_heat_map_is_red_and_dense_where_cells_score():
 
 
 def test_a_base_that_is_no_fraction_of_one(tmp_path):
-    pictures = [np.full((60, 80, 3), 3 * k, np.uint8) for k in range(60)]
-    source = write_clip(tmp_path / "a.mkv", pictures, rate=10, time_base=Fraction(1, 1000))
-    clip = show(source, tmp_path, 2.0, 3.0, 2.2, TimeBase(1, 1000))
+    """Of pictures that follow one another by 1001 / 30000 s each third is shown: ten a second at most."""
+    clip = show(numbered(tmp_path / "folder", 60), tmp_path, 1.0, 1.4, 1.2, TimeBase(1001, 30_000), 1001 / 30_000)
     with VideoReader(clip) as reader:
-        assert len(list(reader.all_pictures())) == 30
+        seen = [
+            (pts * reader.time_base.num / reader.time_base.den, picture.mean())
+            for pts, picture in reader.all_pictures()
+        ]
+    assert [at for at, _ in seen] == pytest.approx([k * 1001 / 10_000 for k in range(20)], abs=1e-4)
+    assert [level for _, level in seen] == pytest.approx([10 + 3 * 3 * k for k in range(20)], abs=3)
+
+
+def test_a_clip_of_pictures_that_last_longer_than_it(tmp_path):
+    clip = show(numbered(tmp_path / "folder", 10), tmp_path, 60.0, 60.0, 60.0, TimeBase(20, 1), 20.0)
+    with VideoReader(clip) as reader:
+        assert [picture.mean() for _, picture in reader.all_pictures()] == pytest.approx([10 + 3 * 3], abs=3)
+    assert cv2.imread(str(tmp_path / "e.jpg")).mean() == pytest.approx(19, abs=3)
+
+
+def test_a_clip_begins_with_an_analysed_frame():
+    told = {"onset_seconds": 4.0, "offset_seconds": 5.0, "peak_seconds": 4.5}
+    assert clip_bounds(told, np.arange(0, 20, 0.75)) == (3.0, 6.0)
+    assert clip_bounds(told, np.arange(0, 20, 2.0)) == (4.0, 6.0)

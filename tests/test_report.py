@@ -218,3 +218,34 @@ def test_the_night_is_a_local_date_and_times_are_local(space):
     data = PARAMS.data.model_copy(update={"time_zone": "Europe/Berlin"})
     text = " ".join(read(space.render(PARAMS.model_copy(update={"data": data}))).text.split())
     assert "Events last night1 2026-03-02" in text and "2026-03-02 00:30:00 CET" in text
+
+
+def test_an_event_belongs_to_the_night_of_its_video(space):
+    """An alarm at one o'clock is of the night that began at ten, as in the table `health`."""
+    began = datetime(2026, 3, 1, 22, tzinfo=UTC)
+    late = {"onset_seconds": 10_900.0, "offset_seconds": 10_902.0, "peak_seconds": 10_901.0}
+    one = event(1, recorded_at=datetime(2026, 3, 2, 1, 1, 40, tzinfo=UTC), **late)
+    space.video("gate/a.mp4", bumps(12_000, 1, [(10_901, 3)]), [one], recorded_at=began)
+    text = " ".join(read(space.render()).text.split())
+    assert "Events last night1 2026-03-01" in text and "1 last night" in text
+
+
+def test_a_camera_that_was_moved_is_in_trouble_whatever_its_mean_picture_says(space):
+    for camera, number, night in (("gate", 2, 2), ("gate", 1, 1), ("yard", 3, 2)):
+        began = datetime(2026, 3, night, 22, tzinfo=UTC)
+        told = {"kind": "unusual"} if camera == "yard" else {"kind": "camera_moved", "reason": f"moved by {number}"}
+        space.video(f"{camera}/{number}.mp4", bumps(30, 1, [(11, 3)]), [event(number, **told)], recorded_at=began)
+        key = {"camera_id": camera, "night": f"2026-03-0{night}", "num_videos": 1, "hours": 0.5}
+        space.nights.insert(0, blank("health", **key, ok=True, message=""))
+    text = " ".join(read(space.render()).text.split())
+    glance = text[: text.index("Events, most unusual first")]
+    assert "Cameras with trouble1 of 2" in glance and "Night of 2026-03-02: Moved by 2." in glance
+    assert "Moved by 1" not in glance and glance.count("As in the nights before") == 1
+    assert "trouble Moved by 1." in text[text.index("Health and drift") :].replace("trouble", "trouble ")
+
+
+def test_what_does_not_tell_anything_is_left_out_and_numbers_say_what_they_are(tmp_path):
+    """Scores before smoothing rank as those after it, which lasts for less than a frame."""
+    text = " ".join(read(realistic(tmp_path).render()).text.split())
+    assert "Ranking (AUROC)" in text and "before smoothing" not in text
+    assert "cut, stands out by 3.0" in text

@@ -3,8 +3,10 @@
 import re
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_pages import HOSTILE, PARAMS, Workspace, bumps, event, realistic, scene
 
@@ -66,6 +68,30 @@ def pages(tmp_path_factory):
     space.render()
     Workspace(roots[2]).render()
     return [root / "report/index.html" for root in roots]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A minute about midnight: an event of three objects, and one of none, each with a clip."""
+    space = Workspace(tmp_path_factory.mktemp("small"))
+    events = [
+        event(1, track_ids=[5, 6, 7], peak_score=9.0),
+        event(2, onset_seconds=30.0, offset_seconds=32.0, peak_seconds=31.0),
+    ]
+    began = datetime(2026, 3, 1, 23, 59, 40, tzinfo=UTC)
+    space.video("gate/a.mp4", bumps(60, 1), events, width=640, height=360, recorded_at=began)
+    things = [
+        {"track_id": track, "time_seconds": t, "score": track / 2, "x0": 9, "x1": 9 + width, "y0": 9, "y1": 40}
+        for t in np.arange(5, 20, 0.1).tolist()
+        for track, width in ((5, 20), (7, 40), (6, 30))
+    ]
+    space.rows("detections", "gate/a.mp4", things)
+    for one in events:
+        picture = scene(1, False, (200, 200, 250, 300))
+        space.picture("gate", one["event_id"], picture)
+        space.clip("gate", one["event_id"], picture)
+    space.render()
+    return space.root / "report/index.html"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -244,6 +270,43 @@ def test_clips_play_in_view_unless_motion_is_unwanted(browser, pages, motion):
     assert not heat.is_visible()
     first.get_by_label("Heat map").check()
     assert heat.is_visible() and told == []
+    tab.close()
+
+
+def test_a_time_line_after_midnight_tells_the_next_date(browser, small):
+    tab = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
+    tab.goto(small.as_uri())
+    shown = tab.locator(".range-shown").first
+    assert shown.inner_text() == "2026-03-01 23:59:40 – 2026-03-02 00:00:40"
+    tab.locator(".view").first.focus()
+    for key in ("+", "+", "+", "End"):
+        tab.keyboard.press(key)
+    assert shown.inner_text().startswith("2026-03-02 00:00:3")
+    tab.close()
+
+
+def test_while_a_clip_plays_its_box_stays_unless_objects_move_and_the_most_unusual_one_stands_out(browser, small):
+    tab = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
+    tab.goto(small.as_uri())
+    for number in (1, 2):
+        tab.locator(f"#event-{number} .play").click()
+        until(tab, f"document.querySelector('#event-{number} video').currentTime > 0.3")
+    assert not tab.locator("#event-1 .still .line").is_visible() and tab.locator("#event-2 .still .line").is_visible()
+    looks = """boxes => boxes.map(b => { const s = getComputedStyle(b); return [s.stroke, s.strokeWidth]; })"""
+    *others, first = tab.locator("#event-1 .moving").evaluate_all(looks)
+    assert first == ["rgb(255, 122, 61)", "2.5px"] and others == [["rgb(255, 255, 255)", "1.5px"]] * 2
+    widths = tab.locator("#event-1 .moving").evaluate_all("boxes => boxes.map(b => +b.getAttribute('width'))")
+    assert widths == [20, 30, 40]  # the most unusual object is the widest
+    tab.close()
+
+
+def test_the_verdict_on_the_promise_is_on_a_narrow_screen(browser, pages):
+    tab = browser.new_page(viewport={"width": 390, "height": 800})
+    tab.goto(pages[0].as_uri())
+    for verdict in tab.locator("#measures td.verdict").all():
+        box = verdict.bounding_box()
+        assert box["x"] + box["width"] <= 390
+    assert tab.locator("#measures td.verdict").count() == 3
     tab.close()
 
 

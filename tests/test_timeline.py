@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,16 +31,19 @@ def test_gaps_of_many_files_take_a_bounded_share():
 
 
 def test_objects_an_hour_are_those_of_the_footage_there():
-    line = [stretch(100, appeared=[1, 2, 99, 100]), stretch(10, appeared=[0])]
-    starts, total = lay_out(line)
-    bars = objects_per_hour(line, starts, total)
-    assert sum(bar.count for bar in bars) == 5
-    for bar in bars:
-        footage = sum(
-            max(0, min(bar.stop, at + s.curve.duration_seconds) - max(bar.start, at))
-            for s, at in zip(line, starts, strict=True)
-        )
-        assert bar.per_hour == pytest.approx(3600 * bar.count / footage)
+    """Bars of 5 s; two files, of which the second begins half a second later on the line than the first ends."""
+    line = [stretch(102, appeared=[0, 1, 2, 99, 102]), stretch(13, appeared=[0, 0, 0, 4])]
+    bars = objects_per_hour(line, [0.0, 102.5], 115.5)
+    assert [(bar.start, bar.count) for bar in bars if bar.count] == [(0, 2), (95, 1), (100, 1), (105, 1)]
+    rates = {bar.start: bar.per_hour for bar in bars}
+    assert rates[0] == 1440 and rates[95] == 720 and rates[105] == 720  # 2 and 1 in 5 s
+    assert rates[100] == pytest.approx(800)  # 1 in 2 s of the one and 2.5 s of the other file
+    assert rates[115] == 0 and len(bars) == 24
+
+
+def test_one_object_in_a_moment_of_footage_is_no_rate():
+    bars = objects_per_hour([stretch(100.2, appeared=[100.1])], [0.0], 100.2)
+    assert bars[-1].count == 1 and bars[-1].per_hour == 1440  # as in half a bar of 5 s, not in a fifth of a second
 
 
 def test_the_envelope_keeps_extremes_and_ends():
@@ -67,6 +71,21 @@ def test_what_is_above_a_threshold_is_cut_at_it_and_at_gaps():
     assert parts[0] == ([0.5, 1, 1.5], [2, 4, 2])
     assert parts[1][0] == pytest.approx([2 + 2 / 3, 3, 3])
     assert parts[2][0] == pytest.approx([5, 5, 6, 6 + 1 / 3])
+
+
+def test_boundaries_of_segments_are_one_path_and_none_of_those_too_narrow_to_be_seen():
+    def drawn(count):
+        edges = np.linspace(0, 500, count + 1)
+        rows = [
+            {"onset_seconds": a, "offset_seconds": b, "group": k, "start": "cut" if k else "start"}
+            for k, (a, b) in enumerate(pairwise(edges.tolist()))
+        ]
+        rows += [{"onset_seconds": 500.0, "offset_seconds": 1000.0, "group": 1, "start": "cut"}]
+        paths = re.findall(r'<path d="([^"]*)"', draw([stretch(1000, segments=rows)], 2.0).svg)
+        return len(paths), max(path.count("M") for path in paths)
+
+    assert drawn(9) == (drawn(4)[0] + 5, 9)
+    assert drawn(3000) == (drawn(1)[0] - 1, 1)  # of 3001 there is room for one
 
 
 def test_the_drawing_is_plain_svg_in_colours_of_the_page_and_the_same_every_time():

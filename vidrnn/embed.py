@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from vidrnn.events import CLIP, HEAT, PICTURE
+from vidrnn.storage import camera_folder
 
 PAGE_BYTES = 26_000_000  # of pictures and clips, as they stand in the page
 FEW = 60  # events whose pictures stand there as they were made
@@ -77,7 +78,7 @@ def embed_picture(path: Path, width: int | None) -> str | None:
 
 
 def _path(media_dir: Path, camera_id: str, name: str, suffix: str) -> Path:
-    return media_dir / f"camera_id={quote(camera_id, safe='')}" / f"{quote(name, safe='')}{suffix}"
+    return camera_folder(media_dir, camera_id) / f"{quote(name, safe='')}{suffix}"
 
 
 def _read(path: Path, magic: bytes) -> bytes | None:

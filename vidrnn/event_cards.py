@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidrnn.embed import Media, embed_events
-from vidrnn.events import clip_interval
+from vidrnn.events import clip_bounds, clip_interval
 from vidrnn.objects import BOX
 from vidrnn.phrases import quoted
 from vidrnn.schema import SCHEMAS
@@ -19,6 +19,7 @@ from vidrnn.storage import read_table, video_path
 Row = dict[str, Any]
 
 MAX_TRAILS = 4  # of an event; those of the most unusual objects
+_LASTS_SECONDS = 0.6  # at least, for which a box is shown in a clip
 _TRAIL_COLUMNS = ["track_id", "time_seconds", "score", *BOX]
 
 
@@ -29,10 +30,13 @@ class Trail:
     Attributes:
         points: of a polyline, "x,y x,y …", the centre of its box.
         boxes: of the clip, "seconds x y width height;…", seconds from its start.
+        lasts: seconds for which a box is shown until the next: a frame that does not show the object is no reason to
+            blink, nor is it that few frames are analysed.
     """
 
     points: str
     boxes: str
+    lasts: float
 
 
 @dataclass(frozen=True)
@@ -112,20 +116,25 @@ def _trails(tables_dir: Path, events: Sequence[Row]) -> dict[str, list[Trail]]:
         table = read_table(path, SCHEMAS["detections"], _TRAIL_COLUMNS)
         track, seconds, score, *sides = (table[name].to_numpy() for name in _TRAIL_COLUMNS)
         boxes = np.stack(sides, 1)
+        frames = read_table(video_path(tables_dir / "frames", *key), SCHEMAS["frames"], ["time_seconds"])
+        times = frames["time_seconds"].to_numpy()
+        lasts = max(_LASTS_SECONDS, 1.5 * float(np.median(np.diff(times)))) if len(times) > 1 else _LASTS_SECONDS
         for event in own:
-            start, stop = clip_interval(*(event[f"{name}_seconds"] for name in ("onset", "offset", "peak")))
+            start, stop = clip_bounds(event, times)
             inside = np.flatnonzero((seconds >= start) & (seconds < stop))
             tracks = [inside[track[inside] == number] for number in event["track_ids"]]
             tracks = sorted((rows for rows in tracks if len(rows)), key=lambda rows: -float(score[rows].max()))
-            found[event["event_id"]] = [_trail(seconds[rows] - start, boxes[rows]) for rows in tracks[:MAX_TRAILS]]
+            found[event["event_id"]] = [
+                _trail(seconds[rows] - start, boxes[rows], lasts) for rows in tracks[:MAX_TRAILS]
+            ]
     return found
 
 
-def _trail(seconds: Any, boxes: Any) -> Trail:
+def _trail(seconds: Any, boxes: Any, lasts: float) -> Trail:
     points = " ".join(f"{(x0 + x1) / 2:.0f},{(y0 + y1) / 2:.0f}" for x0, y0, x1, y1 in boxes.tolist())
     places = zip(seconds.tolist(), boxes.tolist(), strict=True)
     moving = ";".join(f"{t:.2f} {x0:.0f} {y0:.0f} {x1 - x0:.0f} {y1 - y0:.0f}" for t, (x0, y0, x1, y1) in places)
-    return Trail(points, moving)
+    return Trail(points, moving, lasts)
 
 
 def _commands(event: Row, footage: str) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,5 +63,12 @@ def find_spans(scores: Floats, alarms: npt.NDArray[np.bool_], times: Seconds, me
 
 def clip_interval(onset: float, offset: float, peak: float) -> tuple[float, float]:
     """The seconds [start, stop) that a clip of an event shows: all of it, or what is about its peak."""
-    start = max(0.0, onset - _AROUND_SECONDS, peak - CLIP_SECONDS / 2)
-    return start, min(offset + _AROUND_SECONDS, start + CLIP_SECONDS)
+    end = offset + _AROUND_SECONDS
+    start = max(0.0, onset - _AROUND_SECONDS, min(peak - CLIP_SECONDS / 2, end - CLIP_SECONDS))
+    return start, min(end, start + CLIP_SECONDS)
+
+
+def clip_bounds(event: dict[str, Any], times: Seconds) -> tuple[float, float]:
+    """As `clip_interval`, of a row of the table `events`; its clip begins with an analysed frame, at (T,) seconds."""
+    start, stop = clip_interval(*(event[f"{name}_seconds"] for name in ("onset", "offset", "peak")))
+    return float(times[np.searchsorted(times, start)]), stop

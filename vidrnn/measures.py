@@ -47,7 +47,6 @@ MEASURES = (
         "Draw an unusual and an ordinary frame: how often the unusual one has the higher score. "
         "1 is perfect, 0.5 is guessing. This is the score that alarms use.",
     ),
-    Measure("auroc_micro_raw", "Ranking, before smoothing", "The same for the score of single frames."),
     Measure("auroc_macro", "Ranking within a video", "The same inside each video, then the mean over videos."),
     Measure(
         "ap",

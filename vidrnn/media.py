@@ -1,5 +1,6 @@
 """What shows an event or a segment: a picture, a heat map to lay over it, and a short clip, small enough for a page."""
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.encode import VideoWriter
-from vidrnn.events import CLIP, HEAT, PICTURE, clip_interval
+from vidrnn.events import CLIP, HEAT, PICTURE, clip_bounds
 from vidrnn.storage import replacing
 from vidrnn.timebase import TimeBase
 
@@ -39,7 +40,7 @@ def write_media(
     """Write what shows the events and segments of a video.
 
     Of an event `<event_id>.jpg`, the frame at its peak; `<event_id>-heat.png`, a pixel a cell, to be laid over it; and
-    `<event_id>.mp4`, a clip of it without sound, which begins as `events.clip_interval` says. Of a segment
+    `<event_id>.mp4`, a clip of it without sound, which lasts as `events.clip_bounds` says. Of a segment
     `<segment_id>.jpg`, its key frame. What cannot be decoded again has none.
 
     Args:
@@ -70,10 +71,10 @@ def write_media(
         for event in told:
             peak = int(pts[np.searchsorted(seconds, event["peak_seconds"])])
             _write(folder / f"{event['event_id']}{HEAT}", heat_map(_cells_at(scores, peak)))
-            start, stop = clip_interval(*(event[f"{name}_seconds"] for name in ("onset", "offset", "peak")))
+            start, stop = clip_bounds(event, seconds)
             first = int(pts[np.searchsorted(seconds, start)])
-            last = first + round((stop - start) * base.den / base.num)
-            _write_clip(reader, folder / f"{event['event_id']}{CLIP}", first, last)
+            ticks = max(1, round((stop - start) * base.den / base.num))  # one picture may last for longer than a clip
+            _write_clip(reader, folder / f"{event['event_id']}{CLIP}", first, first + ticks)
 
 
 def heat_map(cells: npt.NDArray[np.float32]) -> Picture:
@@ -106,7 +107,7 @@ def _write_clip(reader: VideoReader | PictureReader, path: Path, first: int, sto
     base = Fraction(reader.time_base.num, reader.time_base.den)
     half = 8 * CLIP_BYTES * 0.48  # bits for its first picture, which all others build on, and as many for all of them
     limit = int(half / float((stop - first) * base)), int(half)
-    pictures = reader.between(first, stop, max(1, int(1 / (base * CLIP_RATE))))
+    pictures = reader.between(first, stop, math.ceil(1 / (base * CLIP_RATE)))
     begin = next(pictures, None)
     if begin is None:
         return

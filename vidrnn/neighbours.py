@@ -1,7 +1,7 @@
 """Which events of a camera are most alike, by the table `embeddings`; `find.py` searches among all moments."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ class Neighbour:
     similarity: float
 
 
-def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> dict[str, list[Neighbour]]:
+def neighbours(
+    tables: Path, events: Sequence[dict[str, Any]], limit: int, wanted: Collection[str] | None = None
+) -> dict[str, list[Neighbour]]:
     """The most similar of some events to each of them, among those of its camera, the most similar first.
 
     Events whose windows touch see the same frames; they are no neighbours.
@@ -34,6 +36,7 @@ def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> di
         events: rows of the table `events`; `event_id`, `camera_id`, `video_id`, `onset_seconds` and `offset_seconds`
             count.
         limit: how many neighbours of each at most.
+        wanted: ids of those whose neighbours are asked for; None for all.
 
     Returns:
         By event_id, in the order of `events`; none for an event of a video that has no windows.
@@ -41,12 +44,15 @@ def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> di
     Raises:
         SchemaError: a table is damaged, or of another version.
     """
-    found: dict[str, list[Neighbour]] = {event["event_id"]: [] for event in events}
+    found: dict[str, list[Neighbour]] = {
+        event["event_id"]: [] for event in events if wanted is None or event["event_id"] in wanted
+    }
     for camera_id in dict.fromkeys(event["camera_id"] for event in events):
         ids, spans, vectors = _described(tables, [event for event in events if event["camera_id"] == camera_id])
-        for first in range(0, len(ids), _ROWS):
-            alike = vectors[first : first + _ROWS] @ vectors.T
-            for k, row in enumerate(alike, start=first):
+        asked = [k for k, event_id in enumerate(ids) if event_id in found]
+        for first in range(0, len(asked), _ROWS):
+            own = asked[first : first + _ROWS]
+            for k, row in zip(own, vectors[own] @ vectors.T, strict=True):
                 ranked = (
                     other for other in np.argsort(-row, kind="stable").tolist() if not touch(spans[k], spans[other])
                 )

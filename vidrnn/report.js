@@ -31,7 +31,10 @@
 
     const at = (second) => {
       const file = files.findLast((one) => one[0] <= second) ?? files[0], inside = clamp(second - file[0], 0, file[1]);
-      return file[2] === null ? [file[4], inFile(inside)] : [file[3], clock(file[2] + inside, true)];
+      if (file[2] === null) return [file[4], inFile(inside)];
+      const days = Math.floor((file[2] + inside) / 86400);
+      const date = new Date(Date.parse(file[3]) + 86400000 * days).toISOString().slice(0, 10);
+      return [date, clock(file[2] + inside, true)];
     };
     const tell = (one, other) => one[0] === other[0] ? `${one[0]} ${one[1]} – ${other[1]}` : `${one.join(" ")} – ${other.join(" ")}`;
 
@@ -165,7 +168,7 @@
       const time = video.currentTime + 0.05;
       boxes.forEach((box, k) => {
         const place = paths[k].findLast((one) => one[0] <= time);
-        const there = place && time - place[0] < 0.6;
+        const there = place && time - place[0] < Number(box.dataset.lasts);
         ["x", "y", "width", "height"].forEach((name, n) => box.setAttribute(name, there ? place[n + 1] : 0));
       });
       requestAnimationFrame(move);
@@ -231,7 +234,7 @@
       onSight.setAttribute("aria-pressed", String(!wanted()));
       for (const video of seen) (wanted() ? play : stop)(video);
     });
-    for (const video of clips) watcher.observe(video.closest(".picture").querySelector("video"));
+    for (const video of clips) watcher.observe(video);
   }
 
   // Commands

@@ -30,7 +30,7 @@ from vidrnn.neighbours import neighbours
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, replacing, video_path
-from vidrnn.timeline import HEIGHT, LANES, Stretch, Timeline, draw, read_curve
+from vidrnn.timeline import HEIGHT, LANES, Stretch, Timeline, appeared, draw, read_curve
 
 CURVE_BINS = 300, 4000  # a video's curve keeps the lowest and highest score of each: fewer the more videos there are
 ALL_BINS = 24_000  # of all curves together, so that the page stays small
@@ -39,6 +39,7 @@ SIMILAR, LEAST_ALIKE = 3, 0.3  # events that are named beside one, of those that
 SHOWN_NIGHTS = 14  # of a camera's health
 SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
+TOLD_INCIDENTS = 2  # of a camera and night, in words
 SHOWN_HOURS = 72  # of a camera, the last ones
 STATUSES = ("unreadable", "partial", "ok")  # the order in which files are listed
 STARTS = {"start": "start of the file", "cut": "cut", "fade": "fade", "dissolve": "dissolve", "change": "activity"}
@@ -80,7 +81,7 @@ class Camera:
         gate: its rows of `promotions`.
         line: its time line, None where nothing was scored.
         num_events, num_tonight: events in all, and those of the last night.
-        nights: its rows of `health`, the newest first.
+        nights: its rows of `health`, the newest first, and what its events say of the camera itself.
         hours: objects hour by hour, of footage that knows when it was recorded.
         scenes: the segments that stand out most, in order; `num_segments` of all.
     """
@@ -145,7 +146,10 @@ def write_report(
         stretch for row in videos if (stretch := _stretch(tables_dir, row, of_video[row["video_id"]], bins)) is not None
     ]
     night = max((_night(start, zone) for s in stretches if (start := s.video["recorded_at"])), default=None)
-    tonight = [event for event in events if event["recorded_at"] and _night(event["recorded_at"], zone) == night]
+    by_night: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for stretch in stretches:
+        if began := stretch.video["recorded_at"]:  # an event belongs to the night of its video, as health has it
+            by_night[stretch.video["camera_id"], _night(began, zone)] += stretch.events
 
     gate = _by_camera(read_table(promotions_path, SCHEMAS["promotions"]).to_pylist())
     nights = _by_camera(read_table(health_path, SCHEMAS["health"]).to_pylist())
@@ -167,8 +171,8 @@ def write_report(
                 gate=gate[camera_id],
                 line=draw(own, threshold) if own else None,
                 num_events=sum(event["camera_id"] == camera_id for event in events),
-                num_tonight=sum(event["camera_id"] == camera_id for event in tonight),
-                nights=nights[camera_id][::-1],
+                num_tonight=len(by_night[camera_id, night]) if night else 0,
+                nights=[_with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]],
                 hours=_hours(own, zone),
                 scenes=_scenes(media_dir, segments),
                 num_segments=len(segments),
@@ -186,7 +190,7 @@ def write_report(
         "kinds": KINDS,
         "measures": MEASURES,
         "night": night,
-        "num_tonight": len(tonight),
+        "num_tonight": sum(camera.num_tonight for camera in cameras),
         "params": params,
         "params_shown": params.model_dump(
             mode="json",
@@ -224,10 +228,9 @@ def _by_camera(rows: list[Row]) -> dict[str, list[Row]]:
 def _similar(tables_dir: Path, events: list[Row], wanted: set[str]) -> dict[str, list[tuple[int, float]]]:
     """Numbers and similarities of the events that are most like each of those that are wanted."""
     numbers = {event["event_id"]: event["number"] for event in events}
-    found = neighbours(tables_dir, events, SIMILAR)
     return {
-        name: [(numbers[n.event_id], n.similarity) for n in found.get(name, []) if n.similarity >= LEAST_ALIKE]
-        for name in wanted
+        name: [(numbers[n.event_id], n.similarity) for n in found if n.similarity >= LEAST_ALIKE]
+        for name, found in neighbours(tables_dir, events, SIMILAR, wanted).items()
     }
 
 
@@ -240,13 +243,23 @@ def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stre
         return None
     seconds, scores, valid = (table[name].to_numpy() for name in ("time_seconds", "score", "valid"))
     curve = read_curve(seconds, scores, valid, video["duration_seconds"] or 0.0, bins, events)
-    appeared = [row["onset_seconds"] for row in _rows(tables_dir, "tracks", video, ["onset_seconds"])]
+    objects = [row["onset_seconds"] for row in _rows(tables_dir, "tracks", video, ["onset_seconds"])]
     segments = _rows(tables_dir, "segments", video)
-    return Stretch(video, curve, events, segments, np.array(appeared, np.float64))
+    return Stretch(video, curve, events, segments, np.array(objects, np.float64))
 
 
 def _night(when: datetime, zone: tzinfo) -> str:
     return when.astimezone(zone).date().isoformat()
+
+
+def _with_incidents(night: Row, events: list[Row]) -> Row:
+    """A row of `health`, and what the events of that night say of the camera itself: it was moved, covered, or lost."""
+    said = [event["reason"] or KINDS[event["kind"]] for event in events if event["kind"] != "unusual"]
+    if not said:
+        return night
+    more = len(said) - TOLD_INCIDENTS
+    told = [night["message"], *said[:TOLD_INCIDENTS], f"and {more} more" if more > 0 else ""]
+    return night | {"ok": False, "message": "; ".join(text for text in told if text)}
 
 
 def _hours(stretches: list[Stretch], zone: tzinfo) -> list[Hour]:
@@ -256,7 +269,7 @@ def _hours(stretches: list[Stretch], zone: tzinfo) -> list[Hour]:
         began = stretch.video["recorded_at"]
         if began is None:
             continue
-        for at in stretch.object_seconds.tolist():
+        for at in appeared(stretch).tolist():
             objects[_hour(began + timedelta(seconds=at))] += 1
         at, end = began, began + timedelta(seconds=stretch.curve.duration_seconds)
         while at < end:

@@ -176,7 +176,12 @@ def stage_digest(stage: str, params: Any, modules: Sequence[str], dvc_file: Path
 def video_path(root: Path, camera_id: str, video_id: str, suffix: str = ".parquet") -> Path:
     """Where the per-video output of `video_id` lies below `root`; a name can neither leave it nor collide."""
     name = hashlib.sha256(video_id.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return root / f"camera_id={quote(camera_id, safe='', errors='surrogateescape')}" / f"{name}{suffix}"
+    return camera_folder(root, camera_id) / f"{name}{suffix}"
+
+
+def camera_folder(root: Path, camera_id: str) -> Path:
+    """Where all per-video outputs of a camera lie below `root`."""
+    return root / f"camera_id={quote(camera_id, safe='', errors='surrogateescape')}"
 
 
 def is_fresh(path: Path, wanted_digest: str) -> bool:

@@ -24,6 +24,7 @@ from vidrnn.params import AlarmsParams
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.segment_tables import find_segments, place_windows
 from vidrnn.storage import (
+    camera_folder,
     digest,
     is_fresh,
     read_metadata,
@@ -143,7 +144,7 @@ def _job(
     outs = {part: video_path(out / part, *key) for part in PARTS}
     regions, shots, views = (video_path(features / part, *key) for part in ("regions", "shots", "views"))
     path, windows = video_path(scores, *key), video_path(scores / "windows", *key)
-    pictures = video_path(media, *key).parent
+    pictures = camera_folder(media, row["camera_id"])
     return _Job(source, row, regions, shots, views, path, windows, outs, pictures, card, alarms, made_from)
 
 

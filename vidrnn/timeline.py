@@ -184,17 +184,27 @@ def _is_apart(one: Stretch, other: Stretch) -> bool:
     return bool(abs(missing) > _SHOWN_GAP_SECONDS)
 
 
+def appeared(stretch: Stretch) -> Floats:
+    """When objects appeared; those of the very first frame were there already."""
+    later: Floats = stretch.object_seconds[stretch.object_seconds > stretch.curve.seconds[0]]
+    return later
+
+
 def objects_per_hour(stretches: Sequence[Stretch], starts: Sequence[float], total: float) -> list[Bar]:
-    """Objects that appeared, counted in equal parts of the line and related to the footage in each."""
+    """Objects that appeared, counted in equal parts of the line and related to the footage in each.
+
+    A part with little footage is taken to have half of it: one object in a moment is no rate.
+    """
     step = next((float(step) for step in _BAR_SECONDS if total / step <= _BARS), total / _BARS)
     edges = np.arange(0.0, total + step, step)
     counts, footage = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
     for stretch, start in zip(stretches, starts, strict=True):
         stop = start + stretch.curve.duration_seconds
-        counts += np.histogram(np.minimum(start + stretch.object_seconds, np.nextafter(stop, 0)), edges)[0]
+        counts += np.histogram(np.minimum(start + appeared(stretch), np.nextafter(stop, 0)), edges)[0]
         footage += np.clip(np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start), 0, None)
+    rates = 3600 * counts / np.maximum(footage, step / 2)
     return [
-        Bar(float(edges[k]), min(float(edges[k + 1]), total), int(counts[k]), 3600 * float(counts[k] / footage[k]))
+        Bar(float(edges[k]), min(float(edges[k + 1]), total), int(counts[k]), float(rates[k]))
         for k in np.flatnonzero(footage > 0)
     ]
 
@@ -296,16 +306,18 @@ def above(seconds: Floats, scores: Floats, threshold: float) -> Iterator[tuple[F
 def _draw_segments(axes: Any, stretches: Sequence[Stretch], starts: Sequence[float], total: float) -> None:
     axes.set_ylim(0, 1)
     narrow = total / _MAX_SEGMENTS if sum(len(stretch.segments) for stretch in stretches) > _MAX_SEGMENTS else 0.0
+    boundaries: list[float] = []
     for stretch, start in zip(stretches, starts, strict=True):
         for segment in stretch.segments:
             left, right = segment["onset_seconds"], segment["offset_seconds"]
             if right - left >= narrow:
                 tint = _TINTS[segment["group"] % TINTS]
                 axes.axvspan(start + left, start + right, color=tint, linewidth=0, clip_on=False)
-        for segment in stretch.segments:
-            if segment["start"] != "start":
-                at = start + segment["onset_seconds"]
-                axes.plot([at, at], [0, 1], color=_CURVE, linewidth=1.5, clip_on=False)
+                if segment["start"] != "start":
+                    boundaries.append(start + left)
+    if boundaries:  # in one plot, parted by NaN
+        x, y = np.repeat(boundaries, 3), np.tile([0.0, 1.0, np.nan], len(boundaries))
+        axes.plot(x, y, color=_CURVE, linewidth=1.5, clip_on=False)
 
 
 def _place_marks(stretches: Sequence[Stretch], starts: Sequence[float], total: float) -> list[tuple[Row, float, bool]]:
