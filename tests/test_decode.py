@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from av import VideoFrame
 from conftest import Picture, damaged_clip, ffmpeg, moving_square, needs_ffmpeg, texture, write_clip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -202,6 +204,36 @@ def test_the_picture_at_a_pts_is_that_of_a_whole_pass(tmp_path: Path, groups: st
         grey = picture.astype(float) @ [0.114, 0.587, 0.299]
         assert np.abs(luma - grey).mean() < 3  # neighbours differ by more: the noise is new in every frame
     assert min(np.abs(whole[a].astype(float) - whole[b]).mean() for a, b in pairwise(pts)) > 3.5
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("codec", "rate", "group"), [("libx264", 10, 30), ("libx264", 10, 100), ("mpeg2video", 25, 12)]
+)
+def test_seconds_of_a_transport_stream_are_decoded_from_a_little_before_them(
+    tmp_path: Path, codec: str, rate: int, group: int
+) -> None:
+    """Of 600 frames; what comes of a search is what a pass over all of it gives, to the last bit."""
+
+    class Counting(VideoReader):
+        def _decoded(self) -> Iterator[VideoFrame]:
+            for frame in super()._decoded():
+                decoded.append(frame.pts)
+                yield frame
+
+    path = tmp_path / "clip.ts"
+    source = ["-f", "lavfi", "-i", f"testsrc2=size=64x48:rate={rate}"]
+    ffmpeg(*source, "-frames:v", 600, "-pix_fmt", "yuv420p", "-c:v", codec, "-g", group, "-bf", 2, path)
+    with VideoReader(path) as reader:
+        whole = dict(reader.all_pictures())
+    pts = list(whole)
+    assert len(pts) == 600
+    for k in (0, 7, 301, 455, 590):
+        decoded: list[int | None] = []
+        with Counting(path) as reader:
+            found = dict(reader.between(pts[k], pts[min(k + 5, 599)], 1))
+        assert list(found) == pts[k : min(k + 5, 599)] and set(found) <= set(decoded) and len(decoded) < 400
+        assert all(np.array_equal(picture, whole[at]) for at, picture in found.items())
 
 
 @needs_ffmpeg

@@ -40,6 +40,7 @@ _MAX_PICTURE_BYTES = 2**30  # nor a file of one that is larger
 _MAX_STREAMS = 64
 _MAX_ASPECT = 16  # a displayed picture may be so much longer than it is wide, or the other way round
 _NOT_VIDEO = {"tty": "is text"}  # demuxers that make a film of anything
+_EARLIER_SECONDS = (0, 2, 4, 8, 16, 32, 64)  # than where to, from where a search tries to begin
 _STILL = "_pipe"  # how the names of demuxers of pictures end
 _PICTURES = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".png": "png", ".tif": "tiff", ".tiff": "tiff"}  # and FFmpeg's codecs
 _NUMBERED = re.compile(r"(.*?)(\d{1,9})", re.DOTALL)  # the name of a picture without its suffix
@@ -279,7 +280,7 @@ class VideoReader:
         if found is not None:
             timed = ((self._pts(frame), frame) for frame in itertools.chain([found[0]], found[1]))
             yield from self._thinned(timed, start, stop, step)
-        else:  # nothing is at `start` itself, or the search ended behind it
+        else:  # nothing is at `start` itself, or no search finds it
             with VideoReader(self._path) as again:
                 yield from again._thinned(again._timed(), start, stop, step)
 
@@ -295,16 +296,27 @@ class VideoReader:
                 due = pts + step
 
     def _search(self, pts: int) -> tuple[VideoFrame, Iterator[VideoFrame]] | None:
-        """The frame at `pts`, and those after it; None where a search ends behind it, as in MPEG-TS."""
-        try:
-            self._container.seek(pts, stream=self._stream, backward=True)
-        except (av.FFmpegError, OSError):
-            return None
-        decoded = self._decoded()
-        for frame in decoded:
-            found = self._pts(frame)
-            if found is not None and found >= pts:
-                return (frame, decoded) if found == pts else None
+        """The frame at `pts`, and those after it; None where no search finds it.
+
+        In MPEG-TS a search ends at any packet. What is decoded before the first key frame lacks what it refers to: the
+        search begins anew some seconds earlier, until a key frame comes before `pts`.
+        """
+        second = self.time_base.den / self.time_base.num
+        for earlier in _EARLIER_SECONDS:
+            try:
+                self._container.seek(pts - round(earlier * second), stream=self._stream, backward=True)
+            except (av.FFmpegError, OSError):
+                return None
+            decoded, whole = self._decoded(), False
+            for frame in decoded:
+                found = self._pts(frame)
+                if found is not None and found >= pts:
+                    if found == pts and (whole or frame.key_frame):
+                        return frame, decoded
+                    break
+                whole = whole or bool(frame.key_frame)
+            if whole:  # there is nothing at `pts`
+                return None
         return None
 
 
