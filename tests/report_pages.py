@@ -17,7 +17,7 @@ from vidrnn import report
 from vidrnn.encode import VideoWriter
 from vidrnn.params import Params, load_params
 from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS
-from vidrnn.storage import video_path, write_json, write_table
+from vidrnn.storage import camera_folder, video_path, write_json, write_table
 
 PARAMS = load_params()
 NIGHT = datetime(2026, 3, 1, 22, 15, tzinfo=UTC)
@@ -86,7 +86,7 @@ class Workspace:
 
     def media(self, camera: str, name: str) -> Path:
         """Where what shows an event or a segment lies, without its suffix."""
-        return self.root / "media" / f"camera_id={quote(camera, safe='')}" / name
+        return camera_folder(self.root / "media", camera) / name
 
     def picture(self, camera: str, name: str, image: Any = None) -> None:
         """A key frame of an event or a segment."""

@@ -93,3 +93,9 @@ def test_trails_of_few_frames_count_from_the_first_of_the_clip_and_last_until_th
     videos = {"gate/a.mp4": {"width": 320, "height": 180}}
     ((trail,),) = [card.trails for card in make_cards(*folders, [told], videos, {}, space.root / "index.html")]
     assert trail.boxes == "0.00 10 0 0 9;2.00 12 0 0 9" and 2.0 < trail.lasts < 4.0
+
+
+def test_a_camera_whose_name_is_no_text_has_its_pictures(tmp_path):
+    space = Workspace(tmp_path)
+    space.picture("caf\udce9/../x", "1")
+    assert embed_segment(space.root / "media", "caf\udce9/../x", "1") is not None
