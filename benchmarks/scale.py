@@ -94,7 +94,7 @@ def page(figures: Figures, params: Params) -> str:
     rows_tb = sum(figures.megabytes[part] for part in ("scores", "tables", "media")) / 1e6
     held_out = TRAINING_HOURS * (params.train.validation_share + params.train.calibration_share)
     training = params.train.epochs * figures.epoch + held_out * 3600 / figures.scored * HELD_OUT_PASSES
-    rate = 10.0 if params.features.rate == "source" else params.features.rate
+    rate = FRAMES if params.features.rate == "source" else params.features.rate
     steps = {
         "footage that comes in a day": lambda n: amount(n * 24 * footage),
         f"footage kept, {FOOTAGE_DAYS} days": lambda n: amount(n * 24 * footage * FOOTAGE_DAYS),
@@ -119,8 +119,8 @@ It takes for granted: cameras that record all day, {FRAMES} frames and {MEGABITS
 {FILE_MINUTES} minutes, a training
 every night on {TRAINING_HOURS} hours of each. Measured, by docs/benchmarks.md: {figures.decoded:.0f} frames a second \
 and core are decoded and made
-features of; scoring is {figures.scored:g} times real time on a core; an epoch takes {figures.epoch:g} s, of which \
-params.yaml has {params.train.epochs}.
+features of; scoring is {figures.scored:g} times real time on a core; an epoch takes {figures.epoch:g} s (with one \
+horizon; three take longer), of which params.yaml has {params.train.epochs}.
 Measured on the demo, `python -m benchmarks.scale --measure PROJECT`, megabytes an hour:
 {sizes}.
 

@@ -114,8 +114,13 @@ class VideoRNN(nn.Module):
             mean and scale, each (B, T, K, C) in standardised units.
         """
         t = memory.shape[1]
-        out = self.output(torch.cat([memory, place[:, None].expand(-1, t, -1)], -1))
-        out = out.unflatten(-1, (self.num_horizons, -1))[:, :, horizons]  # (B, T, K, C or 2C); B may be 0
+        hidden = self.output[:-1](torch.cat([memory, place[:, None].expand(-1, t, -1)], -1))
+        last = self.output[-1]
+        assert isinstance(last, nn.Linear)
+        weight = last.weight.view(self.num_horizons, -1, last.in_features)[horizons]  # of these alone, to save time
+        bias = last.bias.view(self.num_horizons, -1)[horizons]
+        out = nn.functional.linear(hidden, weight.flatten(0, 1), bias.flatten())
+        out = out.view(*out.shape[:2], *weight.shape[:2])  # (B, T, K, C or 2C)
         mean = BOUND * torch.tanh(out[..., : self.num_channels] / BOUND)
         if not self.with_scale:
             return mean, torch.ones_like(mean)

@@ -137,11 +137,13 @@ class Observer:
         mean, scale = self._expected(memory, active)  # (n, M, N, C) each
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
         residual = (seen[:, None] - mean) / scale
-        strays = np.where(active[:, None, :, None], np.clip(residual, -FARTHEST, FARTHEST), 0)
-        strays = np.ascontiguousarray(strays.transpose(0, 1, 3, 2))
+        strays = np.ascontiguousarray(residual.transpose(0, 1, 3, 2))
+        np.clip(strays, -FARTHEST, FARTHEST, out=strays)
+        strays *= active[:, None, None]
         average = self._causal_average(strays, steps, came_from(cells, steps, active))  # (n, M, C, N)
-        one_side = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
-        maps = np.where(active[:, None, None], one_side, 0).reshape(n, -1, rows, columns)
+        maps = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
+        maps *= active[:, None, None]
+        maps = maps.reshape(n, -1, rows, columns)
         measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
         return Surprise(maps, residual, mean, scale, measured, memory.permute(1, 0, 2).numpy())
 
