@@ -98,7 +98,8 @@ def take_in(folder: Path) -> None:
 def challenge(folder: Path, checkout: Path) -> None:
     """Make the last published models the champion, and mostly the start, of a candidate; without one, all stays."""
     if is_stale("train", folder) and set_champion(folder):
-        every = YAML(typ="safe").load(folder / "params.yaml")["nightly"].get("scratch_every")
+        params = YAML(typ="safe").load(folder / "params.yaml")
+        every = params["nightly"]["scratch_every"]
         if not isinstance(every, int) or every < 1:  # no stage reads it, which would say so
             raise NightError(f"params.yaml: `nightly.scratch_every` is {every!r}; expected a whole number from 1")
         warm = set_start(folder, git(checkout, "rev-parse", "HEAD"), every)

@@ -94,7 +94,6 @@ def small_params(**sections):
             "block_seconds": 6.0,
             "gap_seconds": 1.0,
         },
-        "score": {"cell_seconds": 0.4},  # footage of seconds holds what is unusual for about one
     }
     params = load_params()
     for section in {**small, **sections}:
