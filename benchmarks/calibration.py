@@ -100,7 +100,7 @@ def main(scratch: Path, hours: float, drawn_hours: float, data: Sequence[Path], 
     merge_seconds = params.alarms.merge_seconds
     rows = []
     for name, cameras in _measured(scratch, hours, drawn_hours, data, params):
-        rows += [row_of(name, promised, cameras, merge_seconds) for promised in PROMISES]
+        rows += rows_of(name, cameras, merge_seconds)
     print("\n" + table(rows))
     if json_path is not None:
         json_path.write_text(json.dumps([figure for row in rows for figure in figures(row)], indent=2) + "\n", "utf-8")
@@ -115,6 +115,11 @@ def _measured(
         yield "drawn cells", _drawn(scratch, drawn_hours, params)
     for directory in data:
         yield directory.name, _labelled(directory, params)
+
+
+def rows_of(data: str, cameras: Sequence[Watched], merge_seconds: float) -> list[Row]:
+    """A row a promise."""
+    return [row_of(data, promised, cameras, merge_seconds) for promised in PROMISES]
 
 
 def row_of(data: str, promised: float, cameras: Sequence[Watched], merge_seconds: float) -> Row:
@@ -222,25 +227,33 @@ def _stretches(scores: pa.Table, is_ordinary: Callable[[Ints], Bools]) -> list[S
 
 
 def _labelled(directory: Path, params: Params) -> list[Watched]:
-    """The frames of the test clips of a data set that its labels call ordinary; all where there are none."""
+    """The frames of the test clips of a data set that its labels call ordinary."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         index = _score(directory / "videos", root, params)
         made = root / "features", root / "model", root / "scores"
         make_tables(directory / "videos", index, *made, params.alarms, root / "tables", root / "media")
-        videos = read_table(root / "tables" / "videos.parquet", SCHEMAS["videos"])
-        events = load_labels(directory / "labels", videos).events
-        if events is None or "onset_frame" not in events.columns:
-            raise LabelsError(
-                f"{directory / 'labels'}: expected events.csv with onset_frame and offset_frame, which say what is "
-                "ordinary; found none"
-            )
+        return watched_calm(index, root, directory / "labels")
 
-        def is_ordinary(video_id: str, frames: Ints) -> Bools:
-            marked = events.loc[events["video"] == video_id, ["onset_frame", "offset_frame"]].to_numpy()
-            return ~label_frames(frames, marked)
 
-        return _watched(index, root, is_ordinary)
+def watched_calm(index: pa.Table, root: Path, labels: Path) -> list[Watched]:
+    """Each camera, in the frames that labels call ordinary, from the models, scores and tables below `root`.
+
+    Raises:
+        LabelsError: the labels do not say what is ordinary.
+    """
+    videos = read_table(root / "tables" / "videos.parquet", SCHEMAS["videos"])
+    events = load_labels(labels, videos).events
+    if events is None or "onset_frame" not in events.columns:
+        raise LabelsError(
+            f"{labels}: expected events.csv with onset_frame and offset_frame, which say what is ordinary; found none"
+        )
+
+    def is_ordinary(video_id: str, frames: Ints) -> Bools:
+        marked = events.loc[events["video"] == video_id, ["onset_frame", "offset_frame"]].to_numpy()
+        return ~label_frames(frames, marked)
+
+    return _watched(index, root, is_ordinary)
 
 
 # Drawn ----------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ it what it must beat on the same features.
 Each DIR holds `videos/` (training clips below a folder named train, test clips below one named test) and `labels/`.
 Nothing is chosen by labels: global score scale, threshold and epoch from ordinary footage alone. The
 headline is `auroc_micro_ema`, causal; the columns after it marked * use the future and stand here for comparison with
-papers.
+papers. A second table has the false alarms that thresholds of 1, 10 and 60 an hour allow for on the test frames that
+labels call ordinary, and those that came (`benchmarks.calibration` says how they are counted).
 """
 
 import json
@@ -24,6 +25,7 @@ import pyarrow as pa
 import typer
 
 from benchmarks.baselines import BASELINES, cut_memory, frames_of_scores, score_baseline
+from benchmarks.calibration import PROMISES, rows_of, watched_calm
 from vidrnn.cells import CELLS
 from vidrnn.errors import VidrnnError
 from vidrnn.evaluate import evaluate
@@ -51,6 +53,11 @@ COLUMNS = {
     "train_seconds": "train s",
     "frames_per_second": "frames/s",
 }
+ALARMS = {
+    f"false_alarms_{part}_{promise:g}": f"{part} at {promise:g} an hour"
+    for promise in PROMISES
+    for part in ("promised", "seen")
+}
 LESS_IS_BETTER = ("eer",)
 OF_TIME = ("train_seconds", "frames_per_second")
 Runs = dict[str, list[dict[str, float]]]
@@ -62,7 +69,7 @@ def main(data: list[Path], seeds: int, variants: bool, json_path: Path | None) -
     rows = [
         row for directory in data for row in _rows(directory.name, _runs(directory, load_params(), seeds, variants))
     ]
-    print("\n" + table(rows))
+    print("\n" + table(rows) + "\n\n" + alarms_table(rows))
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
@@ -102,7 +109,8 @@ def _methods(
         make_tables(videos, index, *made, params.alarms, own / "tables", own / "media")
         summary = evaluate(features, own / "scores", own / "tables", own / "model", labels, params).summary
         seconds = {"train_seconds": trained - start, "frames_per_second": summary["num_frames"] / (scored - scoring)}
-        return _figures(summary) | seconds
+        figures = _figures(summary) | seconds
+        return figures | _alarms(index, own, labels, params) if "auroc_micro_raw" in figures else figures
 
     def baseline(method: str) -> dict[str, float]:
         scores, tables = root / method / "scores", root / method / "tables"
@@ -137,6 +145,13 @@ def _figures(summary: dict[str, Any]) -> dict[str, float]:
     return {name: summary[name]["value"] for name in COLUMNS if summary.get(name, {}).get("value") is not None}
 
 
+def _alarms(index: pa.Table, root: Path, labels: Path, params: Params) -> dict[str, float]:
+    """False alarms on the calm frames of the test clips, by column: as many as promised, and as many as came."""
+    rows = rows_of("", watched_calm(index, root, labels), params.alarms.merge_seconds)
+    promised = {f"false_alarms_promised_{row.promised:g}": row.expected for row in rows}
+    return promised | {f"false_alarms_seen_{row.promised:g}": float(row.seen) for row in rows}
+
+
 def _words(figures: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
 
@@ -146,7 +161,7 @@ def _rows(data: str, runs: Runs) -> list[dict[str, Any]]:
     return [
         {"data": data, "method": method, "column": column, "seeds": len(own)} | _spread([run[column] for run in own])
         for method, own in runs.items()
-        for column in COLUMNS
+        for column in (*COLUMNS, *ALARMS)
         if all(column in run for run in own)
     ]
 
@@ -172,6 +187,16 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {data} | {method} | " + " | ".join(cells) + " |")
     words = "Bold: better than the network with its memory." if beaten else "Nothing is better than the network."
     return "\n".join([*lines, "", words])
+
+
+def alarms_table(rows: list[dict[str, Any]]) -> str:
+    """As Markdown, a line a method that sets thresholds: false alarms on calm test frames, and how many may come."""
+    lines = ["| data | method | " + " | ".join(ALARMS.values()) + " |", "|---" * (len(ALARMS) + 2) + "|"]
+    figures = {(row["data"], row["method"], row["column"]): row["value"] for row in rows}
+    for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows if row["column"] in ALARMS):
+        cells = [f"{figures[data, method, column]:.1f}" for column in ALARMS]
+        lines.append(f"| {data} | {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _is_better(row: dict[str, Any], other: dict[str, Any]) -> bool:
