@@ -145,7 +145,7 @@ and that, not the epochs, is what a training costs.
 network that carries {amount(CAMERAS[-1] * 24 * footage)} a day; so decode and make features beside the cameras, and \
 send features, or only rows, on.
 `train.scope: all` shares a network among cameras of one kind and leaves calibration to each; its epochs then run on a
-GPU (`train.use_gpu`, `train.num_workers`) and no longer once a camera. Tables go to object storage as they are, Parquet
+GPU (`device.gpu`, `train.num_workers`) and no longer once a camera. Tables go to object storage as they are, Parquet
 by camera and video. Features must then be removed after the next training, for which there is no knob yet.
 """
 
