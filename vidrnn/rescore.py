@@ -66,7 +66,11 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path, devic
         target, windows = (video_path(root, camera_id, video_id) for root in (out, out / "windows"))
         jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, windows, device, made_from))
     stale = [job for job in jobs if not all(is_fresh(path, job.digest) for path in (job.out, job.windows))]
-    for job, problem in zip(stale, fan_out_all("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
+    # One alone is scored here: another process would only take its time to start.
+    told = (
+        map(_score, stale) if len(stale) < 2 else fan_out_all("score", _score, stale, lambda job: job.row["video_id"])
+    )
+    for job, problem in zip(stale, told, strict=True):
         if problem:
             skipped[job.row["video_id"]] = f"not scored: {problem}"
     kept = {path for job in jobs if job.row["video_id"] not in skipped for path in (job.out, job.windows)}
