@@ -175,7 +175,7 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         status |= {"state": "completed", "report": str(folder / REPORT)}
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
         create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
-    except (DvcError, NightError) as error:
+    except (DvcError, NightError, OSError) as error:  # the last where, say, there is no space
         status |= {"state": "failed", "message": str(error)}
     except BaseException as error:
         status |= {"state": "failed", "message": repr(error)}

@@ -15,7 +15,7 @@ from typing import Any
 
 import publish
 import pytest
-from toy_project import PARAMS, dvc, film, git, make_checkout
+from toy_project import PARAMS, dvc, film, git, has_namespaces, make_checkout
 
 TREE = ".nightly/tree"
 
@@ -239,6 +239,63 @@ def test_killed_again_and_again_in_every_step_the_next_night_is_clean(checkout: 
     assert two["saw"] == "firstsecond" and two["start"] == model_of(checkout, "model/v1")["version"]
     assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
     assert git(checkout, "status", "--porcelain") == "" and git(checkout, "fsck", "--no-dangling") == ""
+
+
+# Nights on a file system of their own, which is full: each time there is a little more room. argv: a folder for it, a
+# checkout, where to leave it, and the bytes of room. Prints of each night what it ended with, and what it said last.
+NO_ROOM = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+small, source, kept = map(Path, sys.argv[1:4])
+def size(*options):
+    subprocess.run(["mount", "-o", ",".join(options), "-t", "tmpfs", "none", small], check=True)
+def night(*command):
+    done = subprocess.run([sys.executable, *command], cwd=checkout, capture_output=True, text=True)
+    print(done.returncode, done.stderr.splitlines()[-1:] or "", sep="|", flush=True)
+size("size=64m")
+checkout = shutil.copytree(source, small / "checkout", symlinks=True)
+night("-c", os.environ["PLAIN_NIGHT"], "0", "0")
+(checkout / "data/videos/gate/second.mp4").write_text("second")
+for room in sys.argv[4:]:
+    found = os.statvfs(small)
+    size("remount", f"size={(found.f_blocks - found.f_bfree) * found.f_frsize + int(room)}")
+    night("flows/nightly.py", "--now")
+    status = checkout / ".nightly/status.json"
+    print(status.read_text().split('"')[3] if status.exists() else "none")
+size("remount", "size=64m")
+night("flows/nightly.py", "--now")
+dvc = [sys.executable, "-m", "dvc", "status", "-q", "--with-deps", "report"]
+print(subprocess.run(dvc, cwd=checkout / ".nightly/tree").returncode)
+shutil.copytree(checkout, kept, symlinks=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_namespaces(), reason="no file system may be mounted here")
+def test_without_room_a_night_fails_in_a_sentence_and_publishes_nothing(
+    nightly: ModuleType, checkout: Path, tmp_path: Path
+) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    (tmp_path / "small").mkdir()
+    rooms = ["4096", "16384", "65536"]  # for Git alone, for a stage or two, for all but the tags
+    command = ["unshare", "-rm", sys.executable, "-c", NO_ROOM]
+    done = subprocess.run(
+        [*command, *map(str, (tmp_path / "small", checkout, tmp_path / "kept")), *rooms],
+        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PLAIN_NIGHT": PLAIN_NIGHT},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, *failed, last, up_to_date = done.stdout.splitlines()
+    assert first.startswith("0|") and last.startswith("0|") and up_to_date == "0", done.stdout
+    said, states = failed[::2], failed[1::2]
+    assert all(line.startswith("1|['error: ") for line in said) and len(set(said)) == len(rooms), said
+    assert set(states) <= {"failed", "running", "none"} and states[-1] == "failed", states  # it needs room itself
+    kept = tmp_path / "kept"
+    assert git(kept, "tag", "--list", "model/*").splitlines() == ["model/v1", "model/v2"]
+    two = model_of(kept, "model/v2")
+    assert two["saw"] == "firstsecond" and two["start"] == model_of(kept, "model/v1")["version"]
 
 
 def at_work_in(folder: Path) -> list[str]:
