@@ -124,6 +124,12 @@ def send(folder: Path) -> str:
     return push(folder, get_run_logger().warning)
 
 
+@task(name="tell people", cache_policy=NO_CACHE)
+def tell_people(status: dict[str, Any]) -> None:
+    """Tell of a failure or of new events, where that is set up."""
+    tell(status, get_run_logger().warning)
+
+
 @flow(name="night")
 def night(
     checkout: Path, version: str | None = None, stage_timeout_seconds: float = STAGE_TIMEOUT_SECONDS
@@ -177,15 +183,20 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
     except (DvcError, NightError, OSError) as error:  # the last where, say, there is no space
         status |= {"state": "failed", "message": str(error)}
-    except BaseException as error:
+    except BaseException as error:  # as when it is stopped: no time for a task
         status |= {"state": "failed", "message": repr(error)}
-        raise
-    finally:
-        status |= {"ended": datetime.now(UTC).isoformat(), "stages": rows}
-        write_status(checkout, status)
+        _end(checkout, status, rows)
         tell(status, get_run_logger().warning)
+        raise
+    _end(checkout, status, rows)
+    tell_people(status)
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
     return Failed(message=status["message"]) if status["state"] == "failed" else status
+
+
+def _end(checkout: Path, status: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    status |= {"ended": datetime.now(UTC).isoformat(), "stages": rows}
+    write_status(checkout, status)
 
 
 def _subject(version: str | None) -> str:

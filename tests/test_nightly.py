@@ -15,7 +15,7 @@ from typing import Any
 
 import publish
 import pytest
-from toy_project import PARAMS, dvc, film, git, has_namespaces, make_checkout
+from toy_project import PARAMS, ROOT, dvc, film, git, has_namespaces, make_checkout
 
 TREE = ".nightly/tree"
 
@@ -80,7 +80,10 @@ def test_nights_publish_and_leave_the_checkout_alone(nightly: ModuleType, checko
     ]
     assert nightly.read_status(checkout)["commit"] == second["commit"] == git(checkout, "rev-parse", publish.BRANCH)
 
-    back = nightly.night(checkout, "model/v1")
+    command = [sys.executable, "-m", "vidrnn.cli", "rollback", "model/v1"]
+    told = subprocess.run(command, cwd=checkout, env=with_server(), capture_output=True, text=True)
+    assert told.returncode == 0 and "as model/v3" in told.stdout, told.stderr
+    back = nightly.read_status(checkout)
     assert outcomes(back) == {"gate": "ran", "report": "restored"} and back["model"] == "model/v3"
     assert model_of(checkout, "model/v3")["saw"] == "first"
     film(checkout, "third")
@@ -120,6 +123,33 @@ def test_code_counts_when_it_is_committed_and_a_stage_that_fails_publishes_nothi
     assert {first["commit"], git(checkout, "rev-parse", "HEAD")} <= set(history)
 
 
+@pytest.mark.slow
+def test_footage_that_lies_elsewhere_is_updated_and_published(
+    nightly: ModuleType, checkout: Path, tmp_path: Path
+) -> None:
+    store = (checkout / "data/videos").rename(tmp_path / "store")
+    (store / ".gitignore").unlink()
+    git(checkout, "rm", "-rq", "--cached", "data/videos")
+    dvc(checkout, "import-url", str(store), "data/videos")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "footage of another disk")
+    base = git(checkout, "rev-parse", "HEAD")
+    first = nightly.night(checkout)
+    assert first["model"] == "model/v1" and model_of(checkout, "model/v1")["saw"] == "first"
+
+    (store / "gate/second.mp4").write_text("second")
+    second = nightly.night(checkout)
+    assert second["model"] == "model/v2" and model_of(checkout, "model/v2")["saw"] == "firstsecond"
+    assert git(checkout, "diff", "--name-only", base, publish.BRANCH, "--", "data/videos.dvc") == "data/videos.dvc"
+    dvc(tmp_path, "get", str(checkout), "data/videos", "--rev", publish.BRANCH, "-o", str(tmp_path / "published"))
+    assert sorted(path.name for path in (tmp_path / "published/gate").iterdir()) == ["first.mp4", "second.mp4"]
+
+    store.rename(tmp_path / "away")
+    third = nightly.night(checkout)
+    assert (third["state"], third["commit"], third["model"]) == ("completed", second["commit"], None)
+    assert git(checkout, "rev-parse", "HEAD") == base and git(checkout, "status", "--porcelain") == ""
+
+
 def published(checkout: Path) -> str:
     """A night without Prefect; what has become of its data."""
     with publish.alone(checkout):
@@ -149,14 +179,19 @@ def test_a_remote_that_is_away_gets_everything_later(checkout: Path, tmp_path: P
         publish.go_back(checkout / TREE, "model/v9", print)
 
 
-def start_night(checkout: Path) -> subprocess.Popen[str]:
-    """`--now` as a process of its own, with the server of these tests."""
+def with_server() -> dict[str, str]:
+    """The environment of a process that is to use the server of these tests, and this very code."""
     from prefect.settings import PREFECT_API_URL
 
+    return {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
+
+
+def start_night(checkout: Path) -> subprocess.Popen[str]:
+    """`--now` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "flows/nightly.py", "--now"],
         cwd=checkout,
-        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
+        env=with_server(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -275,14 +310,12 @@ shutil.copytree(checkout, kept, symlinks=True)
 def test_without_room_a_night_fails_in_a_sentence_and_publishes_nothing(
     nightly: ModuleType, checkout: Path, tmp_path: Path
 ) -> None:
-    from prefect.settings import PREFECT_API_URL
-
     (tmp_path / "small").mkdir()
     rooms = ["4096", "16384", "65536"]  # for Git alone, for a stage or two, for all but the tags
     command = ["unshare", "-rm", sys.executable, "-c", NO_ROOM]
     done = subprocess.run(
         [*command, *map(str, (tmp_path / "small", checkout, tmp_path / "kept")), *rooms],
-        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PLAIN_NIGHT": PLAIN_NIGHT},
+        env={**with_server(), "PLAIN_NIGHT": PLAIN_NIGHT},
         capture_output=True,
         text=True,
     )
