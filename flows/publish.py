@@ -183,7 +183,7 @@ def _with_files_of(folder: Path, base: str) -> str:
 
 
 def _updated_import(folder: Path, base: str, head: str) -> list[str]:
-    """The pointer to imported footage, which nights update; not where the checkout has changed it since the last one."""
+    """The pointer to imported footage, which nights update; not where the checkout has changed it since."""
     params = YAML(typ="safe").load(git(folder, "show", f"{base}:params.yaml"))
     pointer = f"{params['data']['videos']}.dvc"
     if not (folder / pointer).is_file() or Path(pointer).is_absolute():

@@ -4,6 +4,7 @@ Between two nights a video comes in from a watched folder, with a damaged one be
 """
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,8 @@ from test_end_to_end import change_params, clone_this, commit, git
 from toy_project import dvc
 
 from vidrnn import results
-from vidrnn.demo import render_plans
-from vidrnn.demo_plan import plan_file
+from vidrnn.demo import render_file, render_plans
+from vidrnn.demo_plan import Plan, plan_file
 
 pytestmark = pytest.mark.slow
 
@@ -38,20 +39,20 @@ def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
             yield nightly
 
 
-def draw(root: Path) -> None:
-    """Ordinary footage of the demo, and some with somebody who runs; of the last, what is to come in later."""
-    plans = [
-        plan_file(CAMERA, split, video, SECONDS * RATE, (k,), kinds, RATE)
-        for k, (split, video, kinds) in enumerate(
-            [
-                ("train", f"{CAMERA}/train/2026-03-02T08-00-00.mp4", ()),
-                ("train", f"{CAMERA}/train/2026-03-02T08-01-00.mp4", ()),
-                ("test", f"{CAMERA}/test/2026-03-02T09-00-00.mp4", ("running",)),
-                ("train", NEW, ()),
-            ]
-        )
-    ]
-    render_plans(root / "videos", root / "labels", plans, RATE)
+def planned(number: int, video: str, *kinds: str) -> Plan:
+    return plan_file(CAMERA, video.split("/")[1], video, SECONDS * RATE, (number,), kinds, RATE)
+
+
+def draw(data: Path) -> None:
+    """Ordinary footage of the demo and some in which somebody runs, as the stage `demo` draws it, and what is marked."""
+    drawn = data.parent / "drawn"
+    plans = [planned(k, f"{CAMERA}/train/2026-03-02T08-0{k}-00.mp4") for k in range(2)]
+    plans.append(planned(2, f"{CAMERA}/test/2026-03-02T09-00-00.mp4", "running"))
+    render_plans(drawn / "videos", drawn / "labels", plans, RATE)
+    (drawn / "videos" / CAMERA).rename(data / "videos" / CAMERA)
+    for name in ("events.csv", "regions.csv"):
+        (drawn / "labels" / name).rename(data / "labels" / name)
+    shutil.rmtree(drawn)
 
 
 def seen_by_people(run_id: UUID) -> tuple[dict[str, Any], set[str]]:
@@ -69,13 +70,7 @@ def seen_by_people(run_id: UUID) -> tuple[dict[str, Any], set[str]]:
 def test_two_nights_of_the_demo(nightly: ModuleType, tmp_path: Path) -> None:
     checkout, incoming, remote = tmp_path / "clone", tmp_path / "incoming", tmp_path / "remote"
     clone_this(checkout)
-    draw(tmp_path / "drawn")
-    for path in sorted((tmp_path / "drawn").rglob("*.*")):
-        home = incoming / CAMERA if path.name == Path(NEW).name else checkout / "data"
-        target = incoming / NEW if home.is_relative_to(incoming) else home / path.relative_to(tmp_path / "drawn")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-    late = incoming.rename(tmp_path / "late")  # what the cameras write in the course of the day
+    draw(checkout / "data")
     incoming.mkdir()
     change_params(checkout, nightly={"watch": [str(incoming)]})
     git(checkout, "init", "-q")
@@ -95,7 +90,7 @@ def test_two_nights_of_the_demo(nightly: ModuleType, tmp_path: Path) -> None:
     assert steps | set(stages) <= tasks
 
     remote.unlink()
-    late.rename(incoming)
+    render_file(incoming, planned(3, NEW), RATE)
     body = bytearray((incoming / NEW).read_bytes())
     (incoming / UNFINISHED).write_bytes(body[:5000])
     body[40:-40] = np.random.default_rng(0).bytes(len(body) - 80)
