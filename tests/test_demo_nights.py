@@ -6,7 +6,6 @@ Between two nights a video comes in from a watched folder, with a damaged one be
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,24 +26,12 @@ CAMERA, SECONDS, RATE = "north-gate", 24, 10
 NEW, DAMAGED, UNFINISHED = (f"{CAMERA}/train/2026-03-03T08-0{k}-00.mp4" for k in range(3))
 
 
-@pytest.fixture(scope="module")
-def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The module and a real temporary server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        import nightly
-        from prefect.testing.utilities import prefect_test_harness
-
-        with prefect_test_harness(server_startup_timeout=120):
-            yield nightly
-
-
 def planned(number: int, video: str, *kinds: str) -> Plan:
     return plan_file(CAMERA, video.split("/")[1], video, SECONDS * RATE, (number,), kinds, RATE)
 
 
 def draw(data: Path) -> None:
-    """Ordinary footage of the demo and some in which somebody runs, as the stage `demo` draws it, and what is marked."""
+    """Ordinary footage of the demo, some in which somebody runs, and what is marked, as the stage `demo` draws it."""
     drawn = data.parent / "drawn"
     plans = [planned(k, f"{CAMERA}/train/2026-03-02T08-0{k}-00.mp4") for k in range(2)]
     plans.append(planned(2, f"{CAMERA}/test/2026-03-02T09-00-00.mp4", "running"))
