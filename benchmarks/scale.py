@@ -132,6 +132,7 @@ Measured on the demo, `python -m benchmarks.scale --measure PROJECT`, megabytes 
 **10 cameras** are one machine and one checkout. Decoding takes most of it. `nightly.keep_days` bounds the
 footage. Features outlive it, since footage that was removed still counts: in a year they are what is largest, and
 nothing removes them by itself. A DVC remote on a disk of its own takes them; `features.rate: 5` halves them and rows.
+How Parquet writes them gains little (docs/benchmarks.md).
 
 **1,000 cameras** are many machines. Per-video work goes over a Ray cluster (`RAY_ADDRESS`, docs/cluster.yaml); training
 is per camera (`train.scope: camera`), so that it shares out without a word between trainings. What gives first is not
