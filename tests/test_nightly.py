@@ -14,6 +14,7 @@ from typing import Any
 
 import publish
 import pytest
+from ruamel.yaml import YAML
 from toy_project import PARAMS, ROOT, dvc, film, git, has_namespaces, make_checkout
 
 TREE = ".nightly/tree"
@@ -340,6 +341,16 @@ def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None
     assert nightly.is_due(status, schedule, began + timedelta(days=9))
     assert nightly.is_due({**status, "state": "running"}, schedule, began + timedelta(hours=1))
     assert not nightly.is_due({**status, "state": "failed"}, schedule, began + timedelta(hours=1))
+
+
+def test_the_deployment_is_the_same_night(nightly: ModuleType) -> None:
+    """As `prefect deploy` reads it, with the schedule that is served without it."""
+    (deployment,) = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
+    script, name = deployment["entrypoint"].split(":")
+    assert getattr(nightly, name) is nightly.night and (ROOT / script).samefile(nightly.__file__)
+    nightly.night.validate_parameters(deployment["parameters"])
+    schedule = nightly.schedule_of(ROOT)
+    assert deployment["schedules"] == [{"cron": schedule.cron, "timezone": schedule.timezone}]
 
 
 @pytest.mark.slow
