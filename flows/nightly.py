@@ -88,6 +88,7 @@ def take_in(folder: Path) -> None:
             run(["update", imported], folder, log.info, INTAKE_SECONDS)
         except DvcError as error:
             log.warning("the footage stays as it is, its source cannot be reached: %s", error)
+            run(["checkout", "-q", imported], folder, log.info, INTAKE_SECONDS)  # DVC has removed it by then
     if params["nightly"]["watch"]:
         run_module("vidrnn.cli", ["add", "--watched"], folder, log.info, INTAKE_SECONDS)
     if params["nightly"]["keep_days"] or params["nightly"]["keep_gigabytes"]:
