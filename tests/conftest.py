@@ -57,7 +57,7 @@ def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         import nightly
         from prefect.testing.utilities import prefect_test_harness
 
-        with prefect_test_harness(server_startup_timeout=120):
+        with prefect_test_harness(server_startup_timeout=300):
             yield nightly
 
 
