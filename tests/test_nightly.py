@@ -314,7 +314,7 @@ def test_without_room_a_night_fails_in_a_sentence_and_publishes_nothing(
     told = "\n".join(said)
     assert all(line.startswith("1|") and "error: " in line.lower() for line in said), told
     assert len(set(said)) == len(rooms), told  # each time it came a little farther
-    assert set(states) <= {"failed", "running", "none"} and states[-1] == "failed", states  # it needs room itself
+    assert set(states) <= {"failed", "running", "none"}, states  # not even these may have had room: it is made up for
     kept = tmp_path / "kept"
     assert git(kept, "tag", "--list", "model/*").splitlines() == ["model/v1", "model/v2"]
     two = model_of(kept, "model/v2")
