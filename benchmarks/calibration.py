@@ -194,7 +194,7 @@ def _score(videos: Path, root: Path, params: Params) -> pa.Table:
     training = extract_features(videos, index, params.features, root / "features")
     train(root / "features", training, params, root / "candidate")
     gate(root / "features", training, root / "candidate", root / "champion", root / "model", params)
-    score_videos(index, root / "features", root / "model", root / "scores")
+    score_videos(index, root / "features", root / "model", root / "scores", params.device)
     return index
 
 

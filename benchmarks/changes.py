@@ -75,7 +75,7 @@ def _run(seed: int, scratch: Path) -> _Run:
     cut_memory(root / "vidrnn", features, training, params, root / "memory_cut")
     found: _Run = {}
     for method in METHODS:
-        score_videos(index, features, root / method, root / "scores" / method)
+        score_videos(index, features, root / method, root / "scores" / method, params.device)
         found[method] = measure(films, root / "scores" / method)
     return found
 

@@ -107,7 +107,7 @@ def _measured(directory: Path, params: Params, draws: int) -> list[tuple[str, ..
         def scored(footage: pa.Table, out: Path) -> None:
             trains = footage.filter(pc.field("trains"))["video_id"]
             train(features, could_train.filter(pc.is_in(could_train["video_id"], trains)), params, out / "model")
-            score_videos(footage, features, out / "model", out / "scores")
+            score_videos(footage, features, out / "model", out / "scores", params.device)
 
         def measured(footage: pa.Table, scores: Path, tables: Path) -> float:
             """On the clips that are scored in `footage`."""

@@ -35,9 +35,8 @@ from vidrnn.index import index_videos
 from vidrnn.labels import load_labels
 from vidrnn.metrics import average_precision_of_boxes, match_boxes, overlap
 from vidrnn.object_tables import find_objects
-from vidrnn.objects import BOX
 from vidrnn.params import Params, load_params
-from vidrnn.schema import SCHEMAS, scores_schema
+from vidrnn.schema import BOX, SCHEMAS, scores_schema
 from vidrnn.storage import read_table, video_path
 from vidrnn.timebase import TimeBase
 

@@ -103,7 +103,7 @@ def _methods(
         trained = time.monotonic()
         gate(features, training, own / "candidate", own / "champion", own / "model", params)
         scoring = time.monotonic()
-        score_videos(index, features, own / "model", own / "scores")
+        score_videos(index, features, own / "model", own / "scores", params.device)
         scored = time.monotonic()
         made = features, own / "model", own / "scores"
         make_tables(videos, index, *made, params.alarms, own / "tables", own / "media")
@@ -116,7 +116,7 @@ def _methods(
         scores, tables = root / method / "scores", root / method / "tables"
         if method == "memory_cut":
             cut_memory(models, features, training, params, root / method / "model")
-            score_videos(index, features, root / method / "model", scores)
+            score_videos(index, features, root / method / "model", scores, params.device)
         else:
             score_baseline(method, index, features, training, params, scores)
         frames_of_scores(index, scores, root / PRODUCT / "tables" / "videos.parquet", tables)

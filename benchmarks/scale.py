@@ -132,6 +132,7 @@ Measured on the demo, `python -m benchmarks.scale --measure PROJECT`, megabytes 
 **10 cameras** are one machine and one checkout. Decoding takes most of it. `nightly.keep_days` bounds the
 footage. Features outlive it, since footage that was removed still counts: in a year they are what is largest, and
 nothing removes them by itself. A DVC remote on a disk of its own takes them; `features.rate: 5` halves them and rows.
+How Parquet writes them gains little (docs/benchmarks.md).
 
 **1,000 cameras** are many machines. Per-video work goes over a Ray cluster (`RAY_ADDRESS`, docs/cluster.yaml); training
 is per camera (`train.scope: camera`), so that it shares out without a word between trainings. What gives first is not
@@ -145,7 +146,7 @@ and that, not the epochs, is what a training costs.
 network that carries {amount(CAMERAS[-1] * 24 * footage)} a day; so decode and make features beside the cameras, and \
 send features, or only rows, on.
 `train.scope: all` shares a network among cameras of one kind and leaves calibration to each; its epochs then run on a
-GPU (`train.use_gpu`, `train.num_workers`) and no longer once a camera. Tables go to object storage as they are, Parquet
+GPU (`device.gpu`, `train.num_workers`) and no longer once a camera. Tables go to object storage as they are, Parquet
 by camera and video. Features must then be removed after the next training, for which there is no knob yet.
 """
 

@@ -110,7 +110,7 @@ def prepared(scratch: Path, seed: int) -> Path:
     training = extract_features(videos, index, params.features, data / "features")
     train(data / "features", training, params, data / "candidate")
     gate(data / "features", training, data / "candidate", data / "champion", data / "model", params)
-    score_videos(index, data / "features", data / "model", data / "scores")
+    score_videos(index, data / "features", data / "model", data / "scores", params.device)
     of = (videos, index, data / "features", data / "model", data / "scores")
     make_tables(*of, params.alarms, data / "tables", data / "media")
     return root

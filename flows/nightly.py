@@ -88,6 +88,7 @@ def take_in(folder: Path) -> None:
             run(["update", imported], folder, log.info, INTAKE_SECONDS)
         except DvcError as error:
             log.warning("the footage stays as it is, its source cannot be reached: %s", error)
+            run(["checkout", "-q", imported], folder, log.info, INTAKE_SECONDS)  # DVC has removed it by then
     if params["nightly"]["watch"]:
         run_module("vidrnn.cli", ["add", "--watched"], folder, log.info, INTAKE_SECONDS)
     if params["nightly"]["keep_days"] or params["nightly"]["keep_gigabytes"]:
@@ -122,6 +123,12 @@ def commit(folder: Path, subject: str) -> Published:
 def send(folder: Path) -> str:
     """Send the data to the remote, if there is one; a remote that is away fails nothing."""
     return push(folder, get_run_logger().warning)
+
+
+@task(name="tell people", cache_policy=NO_CACHE)
+def tell_people(status: dict[str, Any]) -> None:
+    """Tell of a failure or of new events, where that is set up."""
+    tell(status, get_run_logger().warning)
 
 
 @flow(name="night")
@@ -175,17 +182,22 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         status |= {"state": "completed", "report": str(folder / REPORT)}
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
         create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
-    except (DvcError, NightError) as error:
+    except (DvcError, NightError, OSError) as error:  # the last where, say, there is no space
         status |= {"state": "failed", "message": str(error)}
-    except BaseException as error:
+    except BaseException as error:  # as when it is stopped: no time for a task
         status |= {"state": "failed", "message": repr(error)}
-        raise
-    finally:
-        status |= {"ended": datetime.now(UTC).isoformat(), "stages": rows}
-        write_status(checkout, status)
+        _end(checkout, status, rows)
         tell(status, get_run_logger().warning)
+        raise
+    _end(checkout, status, rows)
+    tell_people(status)
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
     return Failed(message=status["message"]) if status["state"] == "failed" else status
+
+
+def _end(checkout: Path, status: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    status |= {"ended": datetime.now(UTC).isoformat(), "stages": rows}
+    write_status(checkout, status)
 
 
 def _subject(version: str | None) -> str:

@@ -165,12 +165,13 @@ def _with_files_of(folder: Path, base: str) -> str:
     """A commit on top of the branch with the files of `base`, but for those that are the branch's own."""
     index = {**os.environ, "GIT_INDEX_FILE": str(home(folder.parent.parent) / "index")}
     head = git(folder, "rev-parse", BRANCH)
+    names = (*OWN, *_updated_import(folder, base, head))
     git(folder, "read-tree", base, env=index)
-    if own := git(folder, "ls-tree", "-r", "--name-only", head, "--", *OWN).splitlines():
-        git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *OWN, env=index)
+    if own := git(folder, "ls-tree", "-r", "--name-only", head, "--", *names).splitlines():
+        git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", *names, env=index)
         for kept in (POINTERS[name] for name in own if name in POINTERS):  # DVC keeps the folder, and Git may not
             git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", kept, env=index)
-        entries = git(folder, "ls-tree", "-r", head, "--", *OWN)
+        entries = git(folder, "ls-tree", "-r", head, "--", *names)
         git(folder, "update-index", "--index-info", env=index, text=entries + "\n")
     wanted = git(folder, "write-tree", env=index)
     Path(index["GIT_INDEX_FILE"]).unlink()
@@ -179,6 +180,16 @@ def _with_files_of(folder: Path, base: str) -> str:
     merged = subprocess.run(["git", "merge-base", "--is-ancestor", base, head], cwd=folder).returncode == 0
     parents = ["-p", head] if merged else ["-p", head, "-p", base]
     return git(folder, "commit-tree", wanted, *parents, "-m", f"Code and parameters of {base[:12]}")
+
+
+def _updated_import(folder: Path, base: str, head: str) -> list[str]:
+    """The pointer to imported footage, which nights update; not where the checkout has changed it since."""
+    params = YAML(typ="safe").load(git(folder, "show", f"{base}:params.yaml"))
+    pointer = f"{params['data']['videos']}.dvc"
+    if not (folder / pointer).is_file() or Path(pointer).is_absolute():
+        return []
+    since = git(folder, "merge-base", base, head)
+    return [] if git(folder, "diff", "--name-only", since, base, "--", pointer) else [pointer]
 
 
 def _links(folder: Path, checkout: Path) -> dict[Path, Path]:
@@ -297,7 +308,8 @@ def _candidates(folder: Path, rev: str) -> set[str]:
 
 def publish(folder: Path, subject: str) -> Published:
     """Commit what the night made, and tag its models where they are others than those of the last tag."""
-    present = [name for name in (*OWN, *SAID) if (folder / name).exists()]
+    imported = f"{YAML(typ='safe').load(folder / 'params.yaml')['data']['videos']}.dvc"
+    present = [name for name in (*OWN, *SAID, imported) if (folder / name).exists()]
     git(folder, "add", "--force", "--", *present)
     if git(folder, "diff", "--cached", "--name-only"):
         git(folder, "commit", "-q", "-m", subject)

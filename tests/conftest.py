@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -46,6 +47,18 @@ def _leave_random_states_alone() -> Iterator[None]:
     np.random.set_state(before[1])
     if torch:
         torch.set_rng_state(before[2])
+
+
+@pytest.fixture(scope="module")
+def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The module of the nightly flow, and a real temporary server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        import nightly
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=300):
+            yield nightly
 
 
 def texture(height: int, width: int, seed: int, low: int = 40, high: int = 200) -> Picture:

@@ -194,10 +194,8 @@ def metric(repo: Path, name: str) -> float:
     return float(table.loc[table["name"] == name, "value"].iloc[0])
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with small params and small footage, committed, before anything has been run."""
-    repo = tmp_path_factory.mktemp("project") / "project"
+def clone_this(repo: Path) -> None:
+    """All that this checkout holds of its code, committed or not, with small params and folders of footage to fill."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     made = ("data/metrics/", "data/plots/", "dvc.lock", "tests/", "benchmarks/", "docs/")
@@ -207,6 +205,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / name, repo / name)
     change_params(repo, **SMALL)
 
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with small params and small footage, committed, before anything has been run."""
+    repo = tmp_path_factory.mktemp("project") / "project"
+    clone_this(repo)
     videos = repo / "data/videos"
     film(videos / TRAIN, 40, seed=0)
     film(videos / "gate/train/short.mp4", 20, seed=1)

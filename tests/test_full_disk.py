@@ -1,6 +1,5 @@
 """A disk that is really full: a file system of a few kilobytes, and a limit of what a file may have."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import moving_square, write_clip
 from synthetic import files_of, save_camera_model, write_fates
+from toy_project import has_namespaces
 from whole import make_all
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,14 +27,6 @@ for size in ("40k", "120k", "64m"):
     print(size, done.returncode, left, done.stderr.strip(), sep="|", flush=True)
 shutil.copytree(out, copy)
 """
-
-
-def has_namespaces() -> bool:
-    """Whether a user may mount a file system that only his own processes see."""
-    if shutil.which("unshare") is None:
-        return False
-    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 @pytest.mark.slow

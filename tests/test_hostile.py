@@ -322,7 +322,7 @@ def test_names_from_the_index_to_the_report(tmp_path: Path, clip: Path, capfd: p
         )
     write_fates(data / "model", **dict.fromkeys(cameras, ""))
     index = index_videos(videos, params.index, "UTC", data / "memory.json")
-    score_videos(index, data / "features", data / "model", data / "scores")
+    score_videos(index, data / "features", data / "model", data / "scores", params.device)
     made = [data / name for name in ("features", "model", "scores")]
     make_tables(videos, index, *made, params.alarms, data / "tables", data / "media")
     table = read_table(data / "tables/videos.parquet", SCHEMAS["videos"])

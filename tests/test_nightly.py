@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,8 @@ from typing import Any
 
 import publish
 import pytest
-from toy_project import PARAMS, dvc, film, git, make_checkout
+from ruamel.yaml import YAML
+from toy_project import PARAMS, ROOT, dvc, film, git, has_namespaces, make_checkout
 
 TREE = ".nightly/tree"
 
@@ -28,18 +28,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def checkout(template: Path, tmp_path: Path) -> Path:
     return shutil.copytree(template, tmp_path / "checkout", symlinks=True)
-
-
-@pytest.fixture(scope="module")
-def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The module and a real temporary server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        import nightly
-        from prefect.testing.utilities import prefect_test_harness
-
-        with prefect_test_harness(server_startup_timeout=120):
-            yield nightly
 
 
 def outcomes(status: dict[str, Any]) -> dict[str, str]:
@@ -80,7 +68,10 @@ def test_nights_publish_and_leave_the_checkout_alone(nightly: ModuleType, checko
     ]
     assert nightly.read_status(checkout)["commit"] == second["commit"] == git(checkout, "rev-parse", publish.BRANCH)
 
-    back = nightly.night(checkout, "model/v1")
+    command = [sys.executable, "-m", "vidrnn.cli", "rollback", "model/v1"]
+    told = subprocess.run(command, cwd=checkout, env=with_server(), capture_output=True, text=True)
+    assert told.returncode == 0 and "as model/v3" in told.stdout, told.stderr
+    back = nightly.read_status(checkout)
     assert outcomes(back) == {"gate": "ran", "report": "restored"} and back["model"] == "model/v3"
     assert model_of(checkout, "model/v3")["saw"] == "first"
     film(checkout, "third")
@@ -120,6 +111,33 @@ def test_code_counts_when_it_is_committed_and_a_stage_that_fails_publishes_nothi
     assert {first["commit"], git(checkout, "rev-parse", "HEAD")} <= set(history)
 
 
+@pytest.mark.slow
+def test_footage_that_lies_elsewhere_is_updated_and_published(
+    nightly: ModuleType, checkout: Path, tmp_path: Path
+) -> None:
+    store = (checkout / "data/videos").rename(tmp_path / "store")
+    (store / ".gitignore").unlink()
+    git(checkout, "rm", "-rq", "--cached", "data/videos")
+    dvc(checkout, "import-url", str(store), "data/videos")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "footage of another disk")
+    base = git(checkout, "rev-parse", "HEAD")
+    first = nightly.night(checkout)
+    assert first["model"] == "model/v1" and model_of(checkout, "model/v1")["saw"] == "first"
+
+    (store / "gate/second.mp4").write_text("second")
+    second = nightly.night(checkout)
+    assert second["model"] == "model/v2" and model_of(checkout, "model/v2")["saw"] == "firstsecond"
+    assert git(checkout, "diff", "--name-only", base, publish.BRANCH, "--", "data/videos.dvc") == "data/videos.dvc"
+    dvc(tmp_path, "get", str(checkout), "data/videos", "--rev", publish.BRANCH, "-o", str(tmp_path / "published"))
+    assert sorted(path.name for path in (tmp_path / "published/gate").iterdir()) == ["first.mp4", "second.mp4"]
+
+    store.rename(tmp_path / "away")
+    third = nightly.night(checkout)
+    assert (third["state"], third["commit"], third["model"]) == ("completed", second["commit"], None)
+    assert git(checkout, "rev-parse", "HEAD") == base and git(checkout, "status", "--porcelain") == ""
+
+
 def published(checkout: Path) -> str:
     """A night without Prefect; what has become of its data."""
     with publish.alone(checkout):
@@ -149,14 +167,19 @@ def test_a_remote_that_is_away_gets_everything_later(checkout: Path, tmp_path: P
         publish.go_back(checkout / TREE, "model/v9", print)
 
 
-def start_night(checkout: Path) -> subprocess.Popen[str]:
-    """`--now` as a process of its own, with the server of these tests."""
+def with_server() -> dict[str, str]:
+    """The environment of a process that is to use the server of these tests, and this very code."""
     from prefect.settings import PREFECT_API_URL
 
+    return {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value(), "PYTHONPATH": str(ROOT)}
+
+
+def start_night(checkout: Path) -> subprocess.Popen[str]:
+    """`--now` as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "flows/nightly.py", "--now"],
         cwd=checkout,
-        env={**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value()},
+        env=with_server(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -241,6 +264,63 @@ def test_killed_again_and_again_in_every_step_the_next_night_is_clean(checkout: 
     assert git(checkout, "status", "--porcelain") == "" and git(checkout, "fsck", "--no-dangling") == ""
 
 
+# Nights on a file system of their own, which is full: each time there is a little more room. argv: a folder for it, a
+# checkout, where to leave it, and the bytes of room. Prints of each night what it ended with, and what it said last.
+NO_ROOM = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+small, source, kept = map(Path, sys.argv[1:4])
+def size(*options):
+    subprocess.run(["mount", "-o", ",".join(options), "-t", "tmpfs", "none", small], check=True)
+def night(*command):
+    done = subprocess.run([sys.executable, *command], cwd=checkout, capture_output=True, text=True)
+    print(done.returncode, *done.stderr.splitlines()[-1:], sep="|", flush=True)
+size("size=64m")
+checkout = shutil.copytree(source, small / "checkout", symlinks=True)
+night("-c", os.environ["PLAIN_NIGHT"], "0", "0")
+(checkout / "data/videos/gate/second.mp4").write_text("second")
+for room in sys.argv[4:]:
+    found = os.statvfs(small)
+    size("remount", f"size={(found.f_blocks - found.f_bfree) * found.f_frsize + int(room)}")
+    night("flows/nightly.py", "--now")
+    status = checkout / ".nightly/status.json"
+    print(status.read_text().split('"')[3] if status.exists() else "none")
+size("remount", "size=64m")
+night("flows/nightly.py", "--now")
+dvc = [sys.executable, "-m", "dvc", "status", "-q", "--with-deps", "report"]
+print(subprocess.run(dvc, cwd=checkout / ".nightly/tree").returncode)
+shutil.copytree(checkout, kept, symlinks=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_namespaces(), reason="no file system may be mounted here")
+def test_without_room_a_night_fails_in_a_sentence_and_publishes_nothing(
+    nightly: ModuleType, checkout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "small").mkdir()
+    rooms = ["4096", "16384", "65536"]  # for Git alone, for a stage or two, for all but the tags
+    command = ["unshare", "-rm", sys.executable, "-c", NO_ROOM]
+    done = subprocess.run(
+        [*command, *map(str, (tmp_path / "small", checkout, tmp_path / "kept")), *rooms],
+        env={**with_server(), "PLAIN_NIGHT": PLAIN_NIGHT},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, *failed, last, up_to_date = done.stdout.splitlines()
+    assert first[0] == last[0] == up_to_date == "0", done.stdout
+    said, states = failed[::2], failed[1::2]
+    told = "\n".join(said)
+    assert all(line.startswith("1|") and "error: " in line.lower() for line in said), told
+    assert len(set(said)) == len(rooms), told  # each time it came a little farther
+    assert set(states) <= {"failed", "running", "none"}, states  # not even these may have had room: it is made up for
+    kept = tmp_path / "kept"
+    assert git(kept, "tag", "--list", "model/*").splitlines() == ["model/v1", "model/v2"]
+    two = model_of(kept, "model/v2")
+    assert two["saw"] == "firstsecond" and two["start"] == model_of(kept, "model/v1")["version"]
+
+
 def at_work_in(folder: Path) -> list[str]:
     """The command lines of the processes whose working folder it is."""
     found = []
@@ -263,6 +343,16 @@ def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None
     assert nightly.is_due(status, schedule, began + timedelta(days=9))
     assert nightly.is_due({**status, "state": "running"}, schedule, began + timedelta(hours=1))
     assert not nightly.is_due({**status, "state": "failed"}, schedule, began + timedelta(hours=1))
+
+
+def test_the_deployment_is_the_same_night(nightly: ModuleType) -> None:
+    """As `prefect deploy` reads it, with the schedule that is served without it."""
+    (deployment,) = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
+    script, name = deployment["entrypoint"].split(":")
+    assert getattr(nightly, name) is nightly.night and (ROOT / script).samefile(nightly.__file__)
+    nightly.night.validate_parameters(deployment["parameters"])
+    schedule = nightly.schedule_of(ROOT)
+    assert deployment["schedules"] == [{"cron": schedule.cron, "timezone": schedule.timezone}]
 
 
 @pytest.mark.slow

@@ -118,7 +118,7 @@ def test_a_section_that_is_missing_misspelt_or_empty_is_named(tmp_path: Path, se
         ("train", "loss_file", "", "at least 1 character"),
         ("train", "validation_share", 0.5, "less than 0.5"),
         ("train", "memory_dropout", 1.1, "less than or equal to 1"),
-        ("train", "use_gpu", "yes", "'auto'"),
+        ("device", "gpu", "yes", "'auto'"),
         ("train", "burn_in_seconds", 2.0, "must be shorter than seq_seconds"),
         ("gate", "confidence", 0.5, "greater than 0.5"),
         ("evaluate", "resamples", 99, "100"),

@@ -14,11 +14,11 @@ import pytest
 import torch
 from synthetic import small_task, tensor_bytes
 
-from vidrnn.errors import CheckpointError, FootageError, VidrnnError
+from vidrnn.errors import CheckpointError, FootageError
 from vidrnn.fit import fit
 from vidrnn.model import VideoRNN
 from vidrnn.params import load_params
-from vidrnn.ray_fit import ray_fit, wants_gpu
+from vidrnn.ray_fit import ray_fit
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -58,17 +58,6 @@ def test_a_mistake_of_the_user_stays_one_sentence(task):
     assert caught.value.exit_code == 2
     with pytest.raises(FootageError, match=r"^no stretch of ordinary footage"):
         ray_fit(replace(task, seq_len=1000), "train gate", 0, False)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_demanded_and_missing_is_one_sentence():
-    with pytest.raises(VidrnnError, match=r"^train\.use_gpu is true, but torch sees no GPU; set it to auto"):
-        wants_gpu(PARAMS.model_copy(update={"use_gpu": True}))
-    assert not wants_gpu(PARAMS.model_copy(update={"use_gpu": "auto"}))
-
-
-def test_a_gpu_that_is_not_wanted_is_not_used():
-    assert not wants_gpu(PARAMS.model_copy(update={"use_gpu": False}))
 
 
 WORKERS = """

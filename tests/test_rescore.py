@@ -6,11 +6,12 @@ import pytest
 from synthetic import Footage, files_of, save_camera_model, walking, write_fates
 
 from vidrnn.cards import CARD, camera_dir
+from vidrnn.params import load_params
 from vidrnn.rescore import score_videos
 from vidrnn.score import load_camera_model, score_video
 from vidrnn.storage import digest, read_metadata, stage_digest, video_path
 
-COLUMNS, PICTURE = 4, (64, 48)
+COLUMNS, PICTURE, DEVICE = 4, (64, 48), load_params().device
 
 
 def test_what_shares_out_the_videos_does_without_torch():
@@ -33,7 +34,7 @@ def test_only_what_changed_is_scored(tmp_path, capfd):
     write_fates(models, gate="", yard="camera yard: 0.1 minutes is too little")
 
     def score():
-        score_videos(footage.index, footage.features, models, out)
+        score_videos(footage.index, footage.features, models, out, DEVICE)
         return capfd.readouterr().out.splitlines()[-1], files_of(out)
 
     said, first = score()

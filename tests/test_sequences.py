@@ -406,7 +406,7 @@ def learn(root: Path, out: Path) -> pa.Table:
 
 def report(root: Path, index: pa.Table, out: Path) -> None:
     """The stages from a model to the report."""
-    score_videos(index, out / "features", out / "model", out / "scores")
+    score_videos(index, out / "features", out / "model", out / "scores", PARAMETERS.device)
     folders = (root / "videos", index, out / "features", out / "model", out / "scores")
     make_tables(*folders, PARAMETERS.alarms, out / "tables", out / "media")
     evaluation = evaluate(out / "features", out / "scores", out / "tables", out / "model", root / "labels", PARAMETERS)

@@ -98,3 +98,11 @@ def make_checkout(repo: Path) -> Path:
 def film(repo: Path, name: str) -> None:
     """What a camera has recorded."""
     (repo / f"data/videos/gate/{name}.mp4").write_text(name)
+
+
+def has_namespaces() -> bool:
+    """Whether a user may mount a file system that only his own processes see."""
+    if shutil.which("unshare") is None:
+        return False
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(command, capture_output=True).returncode == 0

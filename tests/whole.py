@@ -20,7 +20,7 @@ def make_all(videos: Path, model: Path, out: Path) -> None:
     training = extract_features(videos, index, features_params, out / "features")
     for name, table in (("index", index), ("training", training)):
         write_table(out / f"{name}.parquet", table, SCHEMAS[name])
-    score_videos(index, out / "features", model, out / "scores")
+    score_videos(index, out / "features", model, out / "scores", params.device)
     make_tables(videos, index, out / "features", model, out / "scores", params.alarms, out / "tables", out / "media")
 
 

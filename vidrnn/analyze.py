@@ -12,6 +12,7 @@ import torch
 
 from vidrnn.annotate import annotate_video
 from vidrnn.cards import camera_dir, cameras_in, load_card
+from vidrnn.device import choose_device
 from vidrnn.errors import UserError, nearest
 from vidrnn.events import Span, causal_average, find_spans
 from vidrnn.extract import extract_video
@@ -57,7 +58,7 @@ def analyze(
         source: a video, a folder of numbered pictures, or a sequence of features.
         camera: whose model is asked.
         models: root of the models.
-        params: of features and alarms.
+        params: of features, device and alarms.
         out: gets `videos.parquet`, a folder a table, and pictures below `media/`, as below `data/`.
         found: is told of each unusual interval while decoding goes on, as soon as it is over: `onset_seconds`,
             `offset_seconds`, `peak_seconds`, `peak_score`, `rarity` and `reason`. Not of those of the camera itself,
@@ -71,7 +72,8 @@ def analyze(
     """
     torch.set_num_threads(1)  # as in the stage: the bits do not depend on how many cores there are
     facts = index_video(source, camera, params.index, params.data.time_zone)
-    model, card = load_camera_model(camera_dir(models, camera)), load_card(camera_dir(models, camera))
+    home = camera_dir(models, camera)
+    model, card = load_camera_model(home, choose_device(params.device)), load_card(home)
     listener = _Listener(model, params.alarms, found)
     key = facts["camera_id"], facts["video_id"]
     with TemporaryDirectory(prefix="vidrnn-") as scratch:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from vidrnn.decode import open_video
 from vidrnn.encode import VideoWriter
 from vidrnn.errors import UserError
-from vidrnn.objects import BOX
+from vidrnn.schema import BOX
 from vidrnn.timebase import TimeBase
 
 Picture = npt.NDArray[np.uint8]

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 from vidrnn.events import find_spans
 
@@ -39,6 +38,8 @@ def widths(stretches: Iterable[Array]) -> Array:
     Args:
         stretches: (n, Q, rows, columns) surprises of ordinary footage each.
     """
+    from scipy.ndimage import gaussian_filter  # here and below, not above: who only reads a card need not wait for it
+
     count: npt.NDArray[np.float64] | float = 0.0
     total: npt.NDArray[np.float64] | float = 0.0
     for maps in stretches:
@@ -83,6 +84,8 @@ class Questions:
         as what half of the ordinary frames reach: many questions are surprised together, and must not add up to an
         alarm. What goes further, lies elsewhere or is asked otherwise counts as before.
         """
+        from scipy.ndimage import maximum_filter
+
         highest = np.max([maps.max(0, initial=0) for maps in stretches], axis=0, initial=0)  # (Q, rows, columns)
         half = math.log(0.5) / math.log(1 - _HIGH_QUANTILE)  # of the base, up to which rarity goes with the surprise
         needed = maximum_filter(highest, (0, 3, 3)) / (half * self.base[:, None, None])
@@ -103,6 +106,8 @@ class Questions:
 
     def score(self, maps: Array) -> Array:
         """(n, Q, rows, columns) surprises to (n, rows, columns) scores, 0 where nothing is active."""
+        from scipy.ndimage import uniform_filter
+
         rarity = self.rarities(maps)
         cells = np.cbrt((rarity * rarity * rarity).mean(1))
         filled = [min(filled, side) for filled, side in zip(_FILLED, cells.shape[1:], strict=True)]

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 
 from vidrnn.errors import SchemaError
@@ -26,9 +25,12 @@ from vidrnn.metrics import (
     match_boxes,
     pointing,
 )
-from vidrnn.objects import BOX, CellGrid, moving_boxes, unusual_regions
-from vidrnn.schema import SCHEMAS
+from vidrnn.objects import CellGrid, moving_boxes, unusual_regions
+from vidrnn.schema import BOX, SCHEMAS
 from vidrnn.storage import check_version, read_metadata, read_table, video_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OBJECT_OVERLAP = 0.5  # from which a detection is a true object
 BINS, BIN_WIDTH = 100, 0.1  # of the histogram of scores, the last of which takes what lies beyond
@@ -151,7 +153,7 @@ def measure_video(roots: tuple[Path, Path, Path], facts: dict[str, Any], labels:
 
 
 def _judge_objects(
-    tables_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: pd.DataFrame
+    tables_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: "pd.DataFrame"
 ) -> Objects:
     """The detections of a video against its true objects; those of an analysed frame hold until the next."""
     path = video_path(tables_dir / "detections", facts["camera_id"], facts["video_id"])
@@ -168,7 +170,7 @@ def _judge_objects(
 
 
 def _locate(
-    features_dir: Path, scores_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: pd.DataFrame
+    features_dir: Path, scores_dir: Path, facts: dict[str, Any], frame_index: Ints, held: Ints, true: "pd.DataFrame"
 ) -> Located:
     """Where the scores of a video point, against its true regions; `held` as `hold_until_next` gives it."""
     camera, name = facts["camera_id"], facts["video_id"]
@@ -192,7 +194,7 @@ def _locate(
         true_boxes,
     )
     given = true["track_id"]
-    track = link_regions(true_frames, true_boxes) if given.isna().any() else pd.factorize(given)[0]
+    track = link_regions(true_frames, true_boxes) if given.isna().any() else given.factorize()[0]
     return Located(
         pointing=pointing(np.array(highest)[held], true_frames, true_boxes),
         regions=found.regions,

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy import stats
 
 from vidrnn.calibration import Calibration, Tail, merged_peaks, seconds_of
@@ -20,7 +19,7 @@ from vidrnn.marked import Marked
 from vidrnn.metrics import ResampledRanking, bootstrap_interval
 from vidrnn.params import Params
 from vidrnn.score import CameraModel, observe
-from vidrnn.storage import video_path
+from vidrnn.storage import read_columns, video_path
 from vidrnn.windows import Block, CellReader, Layout, file_of
 
 SURPRISE = "heldout_nll"
@@ -183,7 +182,7 @@ def on_labels(
         if own[0]["sha256"] in fitted:
             continue
         path = video_path(features / "cells", camera_id, video_id)
-        frames = pq.read_table(path, columns=["frame_index", "time_seconds"], partitioning=None)
+        frames = read_columns(path, ["frame_index", "time_seconds"])
         if not frames.num_rows or Layout.of(path) != sides[0].model.layout:
             continue  # it could not be decoded, or is no footage for this camera's model, as `videos` says
         block = Block(str(path.absolute()), video_id, 0, frames.num_rows, 0.0)

@@ -11,9 +11,8 @@ import numpy as np
 
 from vidrnn.embed import Media, embed_events
 from vidrnn.events import clip_bounds, clip_interval
-from vidrnn.objects import BOX
 from vidrnn.phrases import quoted
-from vidrnn.schema import SCHEMAS
+from vidrnn.schema import BOX, SCHEMAS
 from vidrnn.storage import read_table, video_path
 
 Row = dict[str, Any]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vidrnn.checkpoint import load_into
+from vidrnn.device import set_up
 from vidrnn.errors import FootageError
 from vidrnn.losses import Loss, check_loss, load_loss
 from vidrnn.model import VideoRNN
@@ -38,6 +39,7 @@ class FitTask:
         loss_file: as in `params.TrainParams`, absolute, since a worker may run in another folder.
         loss, learning_rate, epochs, batches_per_epoch, batch_windows, cells_per_window, memory_dropout,
             gradient_clip, patience, seed, threads: as in `params.TrainParams`.
+        deterministic, autocast: as in `params.DeviceParams`.
     """
 
     architecture: dict[str, Any]
@@ -59,6 +61,8 @@ class FitTask:
     patience: int
     seed: int
     threads: int
+    deterministic: bool = False
+    autocast: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def fit(
         ParamsError: the loss cannot be used.
         CheckpointError: the weights to start from are those of another network.
     """
+    set_up(task.deterministic)
     torch.set_num_threads(task.threads)
     torch.manual_seed(task.seed)
     loss_function = load_loss(task.loss, task.loss_file)
@@ -150,7 +155,8 @@ def fit(
         for rate, batch in zip(rates, _read_ahead(batches), strict=True):
             optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
-            value, weight = trained(_to(batch, device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=task.autocast):
+                value, weight = trained(_to(batch, device))
             # Gradients are averaged over workers: with each share weighed like this, they are those of the batch.
             loss = value * (weight / _worker_mean(weight, world_size))
             loss.backward()
@@ -194,6 +200,7 @@ class _Judge(nn.Module):
         memory, _ = self.net(batch.context, batch.place, self.net.initial_state(len(batch.place)))  # (N, T, H)
         memory = memory * batch.remembers[:, None, None]
         mean, scale = self.net.predict(memory, batch.place)  # (N, T, K, C)
+        mean, scale = mean.float(), scale.float()  # of what is found in bfloat16 the loss is still exact
         after = slice(self.burn_in, None)
         return mean[:, after], scale[:, after], batch.target[:, after], batch.weight[:, after, :, None]
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vidrnn.cards import CARD, WEIGHTS, camera_dir, cameras_in, load_card
 from vidrnn.contest import SURPRISE, Measure, Side, on_labels, on_marks, on_ordinary
+from vidrnn.device import choose_device
 from vidrnn.feedback import Mark
 from vidrnn.marked import find_marked
 from vidrnn.params import Params
@@ -48,7 +49,7 @@ def gate(
         training: the table `training`.
         candidate, champion: roots of a model folder a camera; the champion's may be empty or missing.
         out: likewise, of what is kept.
-        params: sections train (how footage is cut), gate, alarms and evaluate (how videos are drawn again) count.
+        params: sections train (how footage is cut), device, gate, alarms and evaluate (how videos are drawn) count.
         withdrawn: versions that somebody has taken back; none of them is promoted again.
         marks: what people said of events. Where candidate and champion are wrong about a different number of them, that
             decides; where about as many, what is held out and what is labelled do.
@@ -59,13 +60,14 @@ def gate(
     """
     kept: set[Path] = set()
     rows = []
+    device = choose_device(params.device)
     for camera_id in sorted({*cameras_in(candidate), *cameras_in(champion)}):
         new, old = camera_dir(candidate, camera_id), camera_dir(champion, camera_id)
         card, other = (load_card(path) if (path / CARD).is_file() else None for path in (new, old))
         decision = _without_measuring(card, other, withdrawn)
         if decision is None:
             assert card and other
-            sides = Side(load_camera_model(new), card), Side(load_camera_model(old), other)
+            sides = Side(load_camera_model(new, device), card), Side(load_camera_model(old, device), other)
             decision = _measure(sides, features, training, labelled, camera_id, params, marks)
         kept |= _copy(new if decision.promoted else old, camera_dir(out, camera_id))
         print(f"gate {camera_id}: {decision.reason}", flush=True)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
 from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import FootageError
 from vidrnn.events import causal_average
 from vidrnn.score import CameraModel, observe
+from vidrnn.storage import read_columns
 from vidrnn.surprise import Surprise
 from vidrnn.windows import Block, CellReader, active_cells
 
@@ -144,5 +144,5 @@ def likelihood(
 
 def block_times(block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Seconds and validity of every row of the block's file."""
-    table = pq.read_table(block.path, columns=["time_seconds", "valid"], partitioning=None)
+    table = read_columns(block.path, ["time_seconds", "valid"])
     return table["time_seconds"].to_numpy(), table["valid"].to_numpy()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vidrnn.labels import load_labels
 from vidrnn.schema import SCHEMAS
 
 
@@ -22,8 +23,6 @@ def labelled_intervals(labels_dir: Path, index: pa.Table) -> pa.Table:
     """
     if labels_dir.is_dir() and all(path.name.startswith(".") for path in labels_dir.iterdir()):
         return SCHEMAS["labelled"].empty_table()
-    from vidrnn.labels import load_labels  # here, not above: pandas takes its time, and most footage has no labels
-
     # How many frames there are, only decoding knows; `evaluate` will look at the lengths.
     status = pa.array(["not decoded"] * index.num_rows, pa.string())
     events = load_labels(labels_dir, index.set_column(index.schema.get_field_index("status"), "status", status)).events

@@ -12,14 +12,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 
 from vidrnn.errors import LabelsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILES = ("events.csv", "regions.csv", "objects.csv")
 SECONDS_SLACK = 0.5  # an interval in seconds may end this much after the video: people round
@@ -36,11 +38,11 @@ class Labels:
     A video that `events` does not name is ordinary throughout.
     """
 
-    events: pd.DataFrame | None
+    events: "pd.DataFrame | None"
     """video, onset_frame, offset_frame (int64) or onset_seconds, offset_seconds (float64), kind (text or missing)."""
-    regions: pd.DataFrame | None
+    regions: "pd.DataFrame | None"
     """video, frame_index (int64), x0, y0, x1, y1 (float64), track_id (text or missing)."""
-    objects: pd.DataFrame | None
+    objects: "pd.DataFrame | None"
     """As `regions`."""
 
 
@@ -94,7 +96,7 @@ def label_frames(clock: Numbers, intervals: Numbers) -> npt.NDArray[np.bool_]:
     return unusual
 
 
-def _read_events(path: Path, known: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _read_events(path: Path, known: dict[str, dict[str, Any]]) -> "pd.DataFrame":
     columns, rows = _read_rows(path, known, _EVENT_COLUMNS, "kind")
     in_frames = columns == _EVENT_COLUMNS[0]
     for row in rows:
@@ -103,7 +105,7 @@ def _read_events(path: Path, known: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return _frame(rows, columns, numbers, "kind")
 
 
-def _read_boxes(path: Path, known: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _read_boxes(path: Path, known: dict[str, dict[str, Any]]) -> "pd.DataFrame":
     columns, rows = _read_rows(path, known, _BOX_COLUMNS, "track_id")
     for row in rows:
         frame_index, x0, y0, x1, y1 = row.numbers
@@ -125,7 +127,9 @@ def _read_boxes(path: Path, known: dict[str, dict[str, Any]]) -> pd.DataFrame:
     return _frame(rows, columns, numbers, "track_id").astype({"frame_index": np.int64})
 
 
-def _frame(rows: list[_Row], columns: Sequence[str], numbers: Any, optional: str) -> pd.DataFrame:
+def _frame(rows: list[_Row], columns: Sequence[str], numbers: Any, optional: str) -> "pd.DataFrame":
+    import pandas as pd  # here, not above: it takes its time, and most footage has no labels
+
     frame = pd.DataFrame({"video": pd.Series([row.video for row in rows], dtype="str")})
     for position, column in enumerate(columns):
         frame[column] = numbers[:, position]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from vidrnn.features import MAX_STEP_SECONDS
 from vidrnn.feedback import Mark
 from vidrnn.schema import SCHEMAS
-from vidrnn.storage import read_table, video_path
+from vidrnn.storage import read_columns, read_table, video_path
 from vidrnn.windows import Block
 
 _PAD_SECONDS = 1.0  # before and after an event: it begins before its alarm does
@@ -55,7 +54,7 @@ def find_marked(features: Path, marks: Iterable[Mark], camera_id: str, least_row
         if mark.sha256 not in homes:
             continue
         path = homes[mark.sha256]
-        table = pq.read_table(path, columns=["pts", "time_seconds"], partitioning=None)
+        table = read_columns(path, ["pts", "time_seconds"])
         pts, times = table["pts"].to_numpy(), table["time_seconds"].to_numpy()
         start, stop = np.searchsorted(pts, [mark.onset_pts, mark.offset_pts]).tolist()
         if start < stop:

@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.encode import VideoWriter
 from vidrnn.events import CLIP, HEAT, PICTURE, clip_bounds
-from vidrnn.storage import replacing
+from vidrnn.storage import read_columns, replacing
 from vidrnn.timebase import TimeBase
 
 Picture = npt.NDArray[np.uint8]
@@ -86,8 +85,9 @@ def heat_map(cells: npt.NDArray[np.float32]) -> Picture:
 
 def _cells_at(scores: Path, pts: int) -> npt.NDArray[np.float32]:
     """The (rows, columns) scores of the cells of a frame."""
-    row = int(np.flatnonzero(pq.read_table(scores, columns=["pts"], partitioning=None)["pts"].to_numpy() == pts)[0])
-    cells = pq.read_table(scores, columns=["cells"], partitioning=None)["cells"].slice(row, 1).combine_chunks()
+    table = read_columns(scores, ["pts", "cells"])
+    row = int(np.flatnonzero(table["pts"].to_numpy() == pts)[0])
+    cells = table["cells"].slice(row, 1).combine_chunks()
     return np.asarray(cells.to_numpy_ndarray()[0], np.float32)
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 from scipy.special import gammaincinv
 
 Bools = NDArray[np.bool_]
@@ -523,6 +522,8 @@ def smooth_gaussian(scores: Floats, sigma_frames: float) -> Floats:
         scores: (N,) float; the ends are held.
         sigma_frames: standard deviation of the kernel.
     """
+    from scipy.ndimage import gaussian_filter1d
+
     smooth: Floats = gaussian_filter1d(scores, sigma_frames, mode="nearest") if scores.size else scores
     return smooth
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidrnn.objects import BOX, CellGrid
-from vidrnn.schema import SCHEMAS
+from vidrnn.objects import CellGrid
+from vidrnn.schema import BOX, SCHEMAS
 from vidrnn.storage import read_table
 from vidrnn.tracks import Moving, Track, follow, is_object, objectness
 

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vidrnn.features import WINDOWS
-from vidrnn.schema import SCHEMAS
+from vidrnn.schema import BOX, SCHEMAS
 from vidrnn.storage import read_table
 
 Floats = npt.NDArray[np.floating[Any]]
 
-BOX = ("x0", "y0", "x1", "y1")
 _SEVERAL = 6.0  # window sizes beyond which a region is several things that touch; the window points better then
 
 

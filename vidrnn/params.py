@@ -158,7 +158,6 @@ class TrainParams(_Section):
     block_seconds: Positive
     gap_seconds: NonNegative
     num_workers: Annotated[int, Field(ge=0)]
-    use_gpu: bool | Literal["auto"]
     threads: Count
     init_from: str | None
 
@@ -173,6 +172,14 @@ class TrainParams(_Section):
                 f"batch_windows ({self.batch_windows}) must be a multiple of num_workers ({self.num_workers})"
             )
         return self
+
+
+class DeviceParams(_Section):
+    """Where the network runs, and how exactly."""
+
+    gpu: bool | Literal["auto"]
+    deterministic: bool
+    autocast: bool
 
 
 class GateParams(_Section):
@@ -228,6 +235,7 @@ class Params(_Section):
     features: FeaturesParams
     model: ModelParams
     train: TrainParams
+    device: DeviceParams
     gate: GateParams
     score: ScoreParams
     alarms: AlarmsParams

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load, save
 
+from vidrnn.device import CPU
 from vidrnn.errors import VidrnnError
 from vidrnn.fit import EpochPrinter, FitResult, FitState, FitTask, fit
-from vidrnn.params import TrainParams
 from vidrnn.storage import write_json
 
 _OBJECT_STORE_BYTES = 256 * 2**20  # footage never enters it
@@ -106,20 +105,6 @@ def ray_fit(task: FitTask, title: str, num_workers: int, use_gpu: bool) -> FitRe
     return fitted
 
 
-def wants_gpu(params: TrainParams) -> bool:
-    """Whether to train on a GPU.
-
-    Raises:
-        VidrnnError: one is demanded and there is none.
-    """
-    available = torch.cuda.is_available()
-    if params.use_gpu is True and not available:
-        raise VidrnnError(
-            "train.use_gpu is true, but torch sees no GPU; set it to auto, or install a CUDA build of torch"
-        )
-    return available if params.use_gpu == "auto" else params.use_gpu
-
-
 def _quietener() -> Callable[[], None]:
     """A function that makes Ray silent about its own doings in the process that calls it.
 
@@ -166,7 +151,7 @@ def _loop(config: dict[str, Any]) -> FitResult | VidrnnError:
                 write_state(Path(folder), state)
             ray.train.report(row, checkpoint=ray.train.Checkpoint(folder) if config["keep"] else None)
 
-    device = get_device() if config["use_gpu"] else torch.device("cpu")
+    device = get_device() if config["use_gpu"] else CPU
     prepare = prepare_model if world_size > 1 else (lambda net: net)
     try:
         resume = None

@@ -10,6 +10,7 @@ import pyarrow as pa
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.errors import CheckpointError
 from vidrnn.fan_out import fan_out_all
+from vidrnn.params import DeviceParams
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import (
     digest,
@@ -31,10 +32,11 @@ class _Job:
     regions: Path
     out: Path
     windows: Path
+    device: DeviceParams
     digest: str
 
 
-def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> None:
+def score_videos(index: pa.Table, features: Path, models: Path, out: Path, device: DeviceParams) -> None:
     """Bring the score files below `out` up to date: one for each scored video whose camera has a model.
 
     Args:
@@ -43,6 +45,7 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> No
         models: root of a model folder a camera.
         out: gets a file a video, one of its windows below `windows/`, and `skipped.json` with a sentence for each video
             that has none.
+        device: where the network runs.
     """
     common = stage_digest("score", None, ["numpy", "torch"])
     versions = {camera_id: load_card(camera_dir(models, camera_id))["version"] for camera_id in cameras_in(models)}
@@ -61,9 +64,13 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path) -> No
         cells, regions = (video_path(features / part, camera_id, video_id) for part in ("cells", "regions"))
         made_from = digest([read_metadata(cells)["digest"], versions[camera_id], common])
         target, windows = (video_path(root, camera_id, video_id) for root in (out, out / "windows"))
-        jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, windows, made_from))
+        jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, windows, device, made_from))
     stale = [job for job in jobs if not all(is_fresh(path, job.digest) for path in (job.out, job.windows))]
-    for job, problem in zip(stale, fan_out_all("score", _score, stale, lambda job: job.row["video_id"]), strict=True):
+    # One alone is scored here: another process would only take its time to start.
+    told = (
+        map(_score, stale) if len(stale) < 2 else fan_out_all("score", _score, stale, lambda job: job.row["video_id"])
+    )
+    for job, problem in zip(stale, told, strict=True):
         if problem:
             skipped[job.row["video_id"]] = f"not scored: {problem}"
     kept = {path for job in jobs if job.row["video_id"] not in skipped for path in (job.out, job.windows)}
@@ -76,11 +83,12 @@ def _score(job: _Job) -> str:
     """Score one video; returns why it could not be, or an empty text."""
     import torch  # here, not above: the process that shares out the videos has no use for it, and it takes seconds
 
+    from vidrnn.device import choose_device
     from vidrnn.score import load_camera_model, score_video
 
     torch.set_num_threads(1)  # one process a core already; and the bits do not depend on how many cores there are
     try:
-        model = load_camera_model(job.model)
+        model = load_camera_model(job.model, choose_device(job.device))
         picture = (job.row["width"], job.row["height"]) if job.row["width"] else None
         score_video(model, job.cells, job.regions, picture, job.out, job.windows, job.digest)
     except CheckpointError as error:

@@ -21,7 +21,8 @@ _INTERVAL = [
     for unit, of in (("pts", pa.int64()), ("seconds", pa.float64()), ("frame", pa.int64()))
     for bound in ("onset", "offset")
 ]
-_BOX = [("x0", pa.float32()), ("y0", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32())]
+BOX = ("x0", "y0", "x1", "y1")
+_BOX = [(name, pa.float32()) for name in BOX]
 
 
 def _schema(*columns: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import torch
 
 from vidrnn.calibration import Calibration
 from vidrnn.checkpoint import load_model
+from vidrnn.device import CPU
 from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.objects import CellGrid, moving_boxes
 from vidrnn.schema import SCHEMAS, as_vectors, scores_schema
-from vidrnn.storage import write_table
+from vidrnn.storage import read_columns, write_table
 from vidrnn.surprise import Observer, Surprise
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
 
@@ -32,7 +33,7 @@ class CameraModel:
     """What scores the footage of one camera.
 
     Attributes:
-        net: the network.
+        net: the network, on the device that it is to run on.
         standard: scaling of its features.
         horizons: numbers of steps ahead.
         average_seconds: time constant of the causal average of each cell.
@@ -59,12 +60,13 @@ class CameraModel:
     def observer(self) -> Observer:
         """A fresh one, for a video or a block."""
         place = place_of(self.layout.rows, self.layout.columns, self.camera_index, self.num_cameras)
+        place = place.to(self.net.input.weight.device)
         channels = self.layout.channels
         return Observer(self.net, self.standard, place, self.horizons, self.average_seconds, channels)
 
 
-def load_camera_model(directory: Path) -> CameraModel:
-    """The model of a camera.
+def load_camera_model(directory: Path, device: torch.device = CPU) -> CameraModel:
+    """The model of a camera, to run on a device.
 
     Raises:
         CheckpointError: it is missing, damaged, or of another version of the features.
@@ -81,7 +83,7 @@ def load_camera_model(directory: Path) -> CameraModel:
             f"{directory}: its scores were measured in another way; train anew with `dvc repro`"
         ) from None
     return CameraModel(
-        net=net,
+        net=net.to(device),
         standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
         layout=layout,
         calibration=calibration,
@@ -127,7 +129,7 @@ def score_video(
         CheckpointError: its features have another layout than those that the model learned.
     """
     assert model.calibration is not None and model.usual is not None
-    facts = pq.read_table(features, columns=["frame_index", "pts", "time_seconds", "valid"], partitioning=None)
+    facts = read_columns(features, ["frame_index", "pts", "time_seconds", "valid"])
     layout = Layout.of(features)
     if layout != model.layout:
         raise CheckpointError(

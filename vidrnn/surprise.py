@@ -72,7 +72,7 @@ class Observer:
     Args:
         net: in evaluation mode.
         standard: scaling of the camera.
-        place: (N, place_size) of the camera.
+        place: (N, place_size) of the camera, where the network is.
         horizons: numbers of steps ahead, ascending, as the network was trained.
         average_seconds: time constant of the causal average of each cell's residuals, which keep their sign in it, so
             that what only trembles averages out. It goes along with what moves (`came_from`).
@@ -93,9 +93,9 @@ class Observer:
         self._both_sides = both_sides(len(horizons), channels)[..., None]  # (M, C, 1)
         with torch.no_grad():
             width = net.input.out_features
-            mean, scale = net.predict(torch.zeros(len(place), 1, width), place)
+            mean, scale = net.predict(place.new_zeros(len(place), 1, width), place)
         # The prior of every horizon is one and the same question; the first stands for it.
-        self._prior = np.stack([mean[:, 0, 0].numpy(), scale[:, 0, 0].numpy()])  # (2, N, C)
+        self._prior = np.stack([part[:, 0, 0].cpu().numpy() for part in (mean, scale)])  # (2, N, C)
         self._last_time: float | None = None
         self._waiting: list[tuple[Array, npt.NDArray[np.float64]]] = []
         self._start()
@@ -103,7 +103,7 @@ class Observer:
     def _start(self) -> None:
         self._state: State = self._net.initial_state(len(self._place))
         # The last memories: zeros, which foretell what is usual at a place, until there is one.
-        self._memories = torch.zeros(len(self._place), self._horizons[-1], self._net.input.out_features)
+        self._memories = self._place.new_zeros(len(self._place), self._horizons[-1], self._net.input.out_features)
         self._level: Array | None = None
 
     def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
@@ -133,7 +133,7 @@ class Observer:
         n, _, rows, columns = cells.shape
         z = torch.from_numpy(self._standard.apply(cells))
         active = active_cells(cells).reshape(n, -1)  # (n, N)
-        memory, self._state = self._net.watch(z, self._place, self._state)  # (N, n, H)
+        memory, self._state = self._net.watch(z.to(self._place.device), self._place, self._state)  # (N, n, H)
         mean, scale = self._expected(memory, active)  # (n, M, N, C) each
         seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
         residual = (seen[:, None] - mean) / scale
@@ -145,7 +145,7 @@ class Observer:
         maps *= active[:, None, None]
         maps = maps.reshape(n, -1, rows, columns)
         measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
-        return Surprise(maps, residual, mean, scale, measured, memory.permute(1, 0, 2).numpy())
+        return Surprise(maps, residual, mean, scale, measured, memory.permute(1, 0, 2).cpu().numpy())
 
     def _expected(self, memory: Tensor, active: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
         """Mean and scale, (n, M, N, C) each: what is usual, and where a cell is active what its memories foretold."""
@@ -155,11 +155,12 @@ class Observer:
         shape = len(active), 1 + len(self._horizons), *self._prior.shape[1:]
         mean, scale = np.empty((2, *shape), np.float32)
         mean[:], scale[:] = self._prior[:, None]
-        at, cell = map(torch.from_numpy, active.nonzero())
+        at, cell = active.nonzero()
+        of, moment = (torch.from_numpy(part).to(memory.device) for part in (cell, at))
         for k, horizon in enumerate(self._horizons):
-            then = memories[cell, at + (farthest - horizon)][:, None]  # (P, 1, H) of P active cells and moments
-            foretold = self._net.predict(then, self._place[cell], slice(k, k + 1))  # (P, 1, 1, C) each
-            mean[at, k + 1, cell], scale[at, k + 1, cell] = (part[:, 0, 0].numpy() for part in foretold)
+            then = memories[of, moment + (farthest - horizon)][:, None]  # (P, 1, H) of P active cells and moments
+            foretold = self._net.predict(then, self._place[of], slice(k, k + 1))  # (P, 1, 1, C) each
+            mean[at, k + 1, cell], scale[at, k + 1, cell] = (part[:, 0, 0].cpu().numpy() for part in foretold)
         return mean, scale
 
     def _causal_average(self, strays: Array, steps: npt.NDArray[np.float64], sources: list["Sources"]) -> Array:

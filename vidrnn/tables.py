@@ -6,27 +6,23 @@ import math
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, Tail
-from vidrnn.camera import Incident, View, incidents
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.errors import DecodeError
 from vidrnn.events import CLIP, HEAT, PICTURE, Span, find_spans
 from vidrnn.fan_out import fan_out_all
-from vidrnn.media import write_media
-from vidrnn.object_tables import Objects, find_objects
-from vidrnn.objects import BOX
 from vidrnn.params import AlarmsParams
-from vidrnn.schema import SCHEMAS, scores_schema
-from vidrnn.segment_tables import find_segments, place_windows
+from vidrnn.schema import BOX, SCHEMAS, scores_schema
 from vidrnn.storage import (
     camera_folder,
     digest,
     is_fresh,
+    read_columns,
     read_metadata,
     read_table,
     remove_orphans,
@@ -34,6 +30,11 @@ from vidrnn.storage import (
     video_path,
     write_table,
 )
+
+# The process that shares out the videos has no use for what is imported where it is needed: it would wait for it.
+if TYPE_CHECKING:
+    from vidrnn.camera import Incident, View
+    from vidrnn.object_tables import Objects
 
 PARTS = ("frames", "events", "detections", "tracks", "segments", "embeddings")  # a folder of each, with a file a video
 
@@ -92,12 +93,15 @@ def make_tables(
         made_from = digest([read_metadata(path)["digest"], json.loads(json.dumps(row, default=str)), common])
         roots = features, scores, out, media
         jobs.append(_job(videos / video_id, row, *roots, cards[camera_id], alarms, made_from))
-    stale = [job for job in jobs if not _has_tables(job)]
-    undone = [job for job in jobs if not _has_tables(job) or not all(path.is_file() for path in _picture_paths(job))]
+    stale = {job.row["video_id"]: job for job in jobs if not _has_tables(job)}
+    pictures = {name: _picture_paths(job) for job in jobs if (name := job.row["video_id"]) not in stale}
+    has_all = {name for name, paths in pictures.items() if all(path.is_file() for path in paths)}
+    undone = [job for job in jobs if job.row["video_id"] not in has_all]
     for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
         pass
+    pictures |= {name: _picture_paths(job) for name, job in stale.items()}
     removed = remove_orphans(out, {out / "videos.parquet", *(path for job in jobs for path in job.outs.values())})
-    removed += remove_orphans(media, {path for job in jobs for path in _picture_paths(job)})
+    removed += remove_orphans(media, {path for paths in pictures.values() for path in paths})
     media.mkdir(parents=True, exist_ok=True)
     print(f"tables: {len(stale)} videos made, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
 
@@ -156,8 +160,8 @@ def _picture_paths(job: _Job) -> list[Path]:
     """Of the events and segments that the tables tell."""
     if not job.row["width"]:  # of a sequence there is no picture
         return []
-    events = pq.read_table(job.outs["events"], columns=["event_id"], partitioning=None)["event_id"].to_pylist()
-    segments = pq.read_table(job.outs["segments"], columns=["segment_id"], partitioning=None)["segment_id"].to_pylist()
+    events = read_columns(job.outs["events"], ["event_id"])["event_id"].to_pylist()
+    segments = read_columns(job.outs["segments"], ["segment_id"])["segment_id"].to_pylist()
     names = [f"{event_id}{suffix}" for event_id in events for suffix in (PICTURE, HEAT, CLIP)]
     return [job.pictures / name for name in [*names, *(f"{segment_id}{PICTURE}" for segment_id in segments)]]
 
@@ -178,6 +182,8 @@ def _make(job: _Job) -> None:
         _write_tables(job)
     if not job.row["width"]:
         return
+    from vidrnn.media import write_media
+
     frames, events, segments = (read_table(job.outs[part], SCHEMAS[part]) for part in ("frames", "events", "segments"))
     try:
         write_media(job.source, job.row, frames, events, segments, job.scores, job.pictures)
@@ -186,6 +192,10 @@ def _make(job: _Job) -> None:
 
 
 def _write_tables(job: _Job) -> None:
+    from vidrnn.camera import incidents
+    from vidrnn.object_tables import find_objects
+    from vidrnn.segment_tables import find_segments, place_windows
+
     table = read_scores(job.scores)
     times = table["time_seconds"].to_numpy()
     score = table["score"].to_numpy()
@@ -236,13 +246,15 @@ def read_scores(path: Path) -> pa.Table:
     return read_table(path, scores_schema(rows, columns))
 
 
-def read_views(path: Path) -> list[View]:
+def read_views(path: Path) -> "list[View]":
     """How the analysed frames of a video compare with their background; none of a sequence, which has no pictures."""
+    from vidrnn.camera import View
+
     rows = read_table(path, SCHEMAS["views"], [field.name for field in fields(View)]).to_pylist()
     return [View(**row) for row in rows]
 
 
-def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, objects: Objects) -> dict[str, Any]:
+def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, objects: "Objects") -> dict[str, Any]:
     top = rows[span.peak]
     interval = _interval(job, rows, span.start, span.stop, span.peak)
     box = tuple(top[name] for name in BOX)
@@ -267,7 +279,7 @@ def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, object
     }
 
 
-def _incident(job: _Job, rows: list[dict[str, Any]], incident: Incident) -> dict[str, Any]:
+def _incident(job: _Job, rows: list[dict[str, Any]], incident: "Incident") -> dict[str, Any]:
     """The event of a camera that was moved, covered or lost its signal: its place is the whole picture."""
     interval = _interval(job, rows, incident.start, incident.stop, incident.peak)
     return {

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from vidrnn.cards import CARD, WEIGHTS, camera_dir
 from vidrnn.checkpoint import save_model
+from vidrnn.device import CPU, choose_device
 from vidrnn.errors import FootageError, ParamsError, VidrnnError
 from vidrnn.fan_out import Failure, fan_out
 from vidrnn.feedback import NORMAL, Mark
@@ -22,7 +24,7 @@ from vidrnn.heldout import block_times, calibrate, usual_windows
 from vidrnn.marked import find_marked, without
 from vidrnn.model import NEIGHBOURS, VideoRNN, place_of
 from vidrnn.params import Params
-from vidrnn.ray_fit import ray_fit, wants_gpu
+from vidrnn.ray_fit import ray_fit
 from vidrnn.score import CameraModel
 from vidrnn.storage import digest, remove_orphans, video_path, write_json
 from vidrnn.warm import Start, begin, demanded, offered
@@ -71,7 +73,7 @@ def train(
     Args:
         features: root of the feature files.
         training: the table `training`.
-        params: sections features, model, train and score count, and alarms.merge_seconds.
+        params: sections features, model, train, device and score count, and alarms.merge_seconds.
         out: gets a model folder a camera, and `cameras.json` with what became of each.
         marks: what people said of events; what is normal is learned, and nothing is learned from what is unusual.
         start: root of models to start from, where they fit and where there is still footage that they have not seen.
@@ -82,6 +84,7 @@ def train(
     Raises:
         FootageError: no camera has enough footage; the message says how much there is and how much is needed.
     """
+    device = choose_device(params.device)
     groups, fates = _cameras(features, training, params, marks)
     if not fates:
         raise FootageError(
@@ -95,7 +98,7 @@ def train(
     curve: list[dict[str, Any]] = []
     written = {out / "cameras.json"}
     for of_group, history in _trained(
-        [_Job(name, group, params, training, out, start) for name, group in groups.items()]
+        [_Job(name, group, params, device, training, out, start) for name, group in groups.items()]
     ):
         curve += history
         metrics |= of_group
@@ -112,6 +115,7 @@ class _Job:
     name: str
     group: list[_Camera]
     params: Params
+    device: torch.device
     training: pa.Table
     out: Path
     start: Path | None
@@ -127,7 +131,7 @@ def _trained(jobs: list[_Job]) -> Iterator[_Trained]:
         VidrnnError: such a process died.
     """
     train = jobs[0].params.train
-    if len(jobs) == 1 or train.num_workers or train.threads > 1 or wants_gpu(train):
+    if len(jobs) == 1 or train.num_workers or train.threads > 1 or jobs[0].device != CPU:
         yield from map(_train_one, jobs)
         return
     for job, outcome in zip(jobs, fan_out("train", _train_one, jobs, lambda job: job.name, unit="model"), strict=True):
@@ -144,11 +148,8 @@ def _train_one(job: _Job) -> _Trained:
     params = job.params
     group = _started(job.name, job.group, params, job.start)
     task = _task(group, params)
-    fitted = ray_fit(task, f"train {job.name}", params.train.num_workers, wants_gpu(params.train))
-    metrics = {
-        camera.camera_id: _write(camera_dir(job.out, camera.camera_id), camera, task, fitted, params, job.training)
-        for camera in group
-    }
+    fitted = ray_fit(task, f"train {job.name}", params.train.num_workers, job.device != CPU)
+    metrics = {camera.camera_id: _write(job, camera, task, fitted, params) for camera in group}
     return metrics, [{"model": job.name, **row} for row in fitted.history]
 
 
@@ -321,6 +322,8 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
         horizons=_horizons(params, step),
         loss_file=str(Path(train.loss_file).absolute()),
         batch_windows=train.batch_windows * more,
+        deterministic=params.device.deterministic,
+        autocast=params.device.autocast,
         **train.model_dump(
             include={
                 "loss",
@@ -373,13 +376,11 @@ def _horizons(params: Params, step_seconds: float) -> list[int]:
     return steps
 
 
-def _write(
-    directory: Path, camera: _Camera, task: FitTask, fitted: FitResult, params: Params, training: pa.Table
-) -> dict[str, Any]:
+def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult, params: Params) -> dict[str, Any]:
     """Calibrate on what fitting did not see, write the model, and tell its metrics."""
     net = VideoRNN(**task.architecture)
     net.load_state_dict(fitted.weights)
-    net.eval().requires_grad_(False)
+    net.eval().requires_grad_(False).to(job.device)
     use: dict[str, Any] = {
         "horizons": task.horizons,
         "average_seconds": params.score.cell_seconds,
@@ -390,7 +391,7 @@ def _write(
     model = CameraModel(net, camera.standard, **use, layout=camera.layout, calibration=None, version="")
     held_out = camera.split.validation + camera.split.calibration
     calibration, heldout = calibrate(model, held_out, camera.split.fit, params.alarms.merge_seconds, camera.marked)
-    own = [row for row in training.to_pylist() if row["camera_id"] == camera.camera_id]
+    own = [row for row in job.training.to_pylist() if row["camera_id"] == camera.camera_id]
     best = fitted.history[fitted.best_epoch - 1]
     card = {
         "camera_id": camera.camera_id,
@@ -418,7 +419,7 @@ def _write(
         "start": None if camera.start is None else camera.start.version,
         "fit": {"best_epoch": fitted.best_epoch, "validation_loss": best["validation"]},
     }
-    version = save_model(directory, fitted.weights, card)
+    version = save_model(camera_dir(job.out, camera.camera_id), fitted.weights, card)
     return {
         "version": version,
         "start": card["start"],

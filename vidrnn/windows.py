@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidrnn.errors import FootageError
 from vidrnn.features import CHANNELS, MAX_STEP_SECONDS
-from vidrnn.storage import read_metadata
+from vidrnn.storage import read_columns, read_metadata
 
 # What the network sees and predicts. The luma and the flow of the whole picture are left out: they tell of the
 # camera, not of what moves in front of it.
@@ -101,7 +101,7 @@ def blocks_of(path: Path, sha256: str, block_seconds: float, gap_seconds: float)
     A gap in the footage ends a block too. The last stretch is as long as is left, up to both together. Stretches of
     less than a sixth of `block_seconds` are left out, unless the file has nothing longer.
     """
-    times = pq.read_table(path, columns=["time_seconds"], partitioning=None)["time_seconds"].to_numpy()
+    times = read_columns(path, ["time_seconds"])["time_seconds"].to_numpy()
     if not len(times):
         return []
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
