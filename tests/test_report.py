@@ -197,18 +197,24 @@ def test_the_last_night_of_a_camera_with_trouble_is_told_at_a_glance(tmp_path):
     assert "dark" not in glance
 
 
-def test_similar_events_are_named_and_those_that_are_not_alike_are_not(space):
+def test_similar_moments_are_named_whether_reported_or_not_and_what_is_not_alike_is_not(space):
     """Of four events the first two are the same, the third differs, and the last stands the other way."""
     vectors = np.zeros((4, EMBEDDING_SIZE), np.float32)
     vectors[:2, 0], vectors[2, 1], vectors[3, 0] = 1, 1, -1
     for number, vector in enumerate(vectors, start=1):
         name = f"gate/{number}.mp4"
-        space.video(name, bumps(30, number, [(11, 3)]), [event(number, peak_score=9.0 - number)])
-        space.picture("gate", f"{number:016x}")
+        began = datetime(2026, 3, 1, 22, number, tzinfo=UTC)
+        space.video(name, bumps(30, number, [(11, 3)]), [event(number, peak_score=9.0 - number)], recorded_at=began)
         window = {"onset_seconds": 9.0, "offset_seconds": 14.0, "vector": vector.tolist()}
-        space.rows("embeddings", name, [window])
-    text = " ".join(read(space.render()).text.split())
-    assert text.count("event 1 100 % alike") == text.count("event 2 100 % alike") == 1 and text.count("alike") == 2
+        quiet = {"onset_seconds": 20.0, "offset_seconds": 22.0, "vector": (0.6 * vector).tolist()}
+        space.rows("embeddings", name, [window, quiet] if number == 2 else [window])
+    page = read(space.render())
+    text = " ".join(page.text.split())
+    assert "100 % alike, event 2 2026-03-01 22:02:09 UTC, 00:09.0 in 2.mp4" in text
+    assert "100 % alike, event 1 2026-03-01 22:01:09 UTC, 00:09.0 in 1.mp4" in text
+    assert "60 % alike 2026-03-01 22:02:20 UTC, 00:20.0 in 2.mp4" in text  # nobody reported it
+    assert "60 % alike 2026-03-01 22:02:20 UTC, 00:20.0 in this video" in text
+    assert text.count("% alike") == 4 and text.count(f"ffplay -ss 20.0 {PARAMS.data.videos}/gate/2.mp4") == 2
 
 
 def test_the_night_is_a_local_date_and_times_are_local(space):

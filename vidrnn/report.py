@@ -24,9 +24,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vidrnn import phrases
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.embed import FEW, embed_segment
-from vidrnn.event_cards import make_cards
+from vidrnn.event_cards import Like, make_cards
 from vidrnn.measures import GATE_MEASURES, MEASURES, read_figures
-from vidrnn.neighbours import neighbours
+from vidrnn.neighbours import Moment, moments, touch
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, replacing, video_path
@@ -35,7 +35,7 @@ from vidrnn.timeline import HEIGHT, LANES, Stretch, Timeline, appeared, draw, re
 CURVE_BINS = 300, 4000  # a video's curve keeps the lowest and highest score of each: fewer the more videos there are
 ALL_BINS = 24_000  # of all curves together, so that the page stays small
 LISTED_EVENTS = 500  # rows of the list of events without a picture
-SIMILAR, LEAST_ALIKE = 3, 0.3  # events that are named beside one, of those that are so alike at least
+SIMILAR, LEAST_ALIKE = 3, 0.3  # moments that are named beside an event, of those that are so alike at least
 SHOWN_NIGHTS = 14  # of a camera's health
 SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
@@ -134,7 +134,7 @@ def write_report(
     for number, event in enumerate(events, start=1):
         event["number"] = number
     shown = events[: params.report.max_events]
-    similar = _similar(tables_dir, events, {event["event_id"] for event in shown})
+    similar = _similar(tables_dir, shown, events, videos)
     by_video = {row["video_id"]: row for row in videos}
     cards = make_cards(tables_dir, media_dir, params.data.videos, shown, by_video, similar, out)
 
@@ -225,13 +225,22 @@ def _by_camera(rows: list[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _similar(tables_dir: Path, events: list[Row], wanted: set[str]) -> dict[str, list[tuple[int, float]]]:
-    """Numbers and similarities of the events that are most like each of those that are wanted."""
-    numbers = {event["event_id"]: event["number"] for event in events}
-    return {
-        name: [(numbers[n.event_id], n.similarity) for n in found if n.similarity >= LEAST_ALIKE]
-        for name, found in neighbours(tables_dir, events, SIMILAR, wanted).items()
-    }
+def _similar(tables_dir: Path, shown: list[Row], events: list[Row], videos: list[Row]) -> dict[str, list[Like]]:
+    """The moments that are most like each event shown, with the most unusual event that each of them falls into."""
+    began = {row["video_id"]: row["recorded_at"] for row in videos}
+    of_video: dict[str, list[Row]] = defaultdict(list)
+    for event in events:
+        of_video[event["video_id"]].append(event)
+
+    def told(one: Moment) -> Like:
+        span, own = (one.video_id, one.onset_seconds, one.offset_seconds), of_video[one.video_id]
+        inside = (e["number"] for e in own if touch(span, (one.video_id, e["onset_seconds"], e["offset_seconds"])))
+        start = began[one.video_id]
+        recorded_at = start and start + timedelta(seconds=one.onset_seconds)
+        return Like(one.video_id, one.onset_seconds, recorded_at, one.similarity, next(inside, None))
+
+    found = moments(tables_dir, shown, videos, SIMILAR)
+    return {name: [told(one) for one in near if one.similarity >= LEAST_ALIKE] for name, near in found.items()}
 
 
 def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stretch | None:
@@ -300,20 +309,27 @@ def _recorded(stretches: list[Stretch]) -> tuple[datetime, datetime, int] | None
     return min(began for began, _ in known), max(ends), len(known)
 
 
-def line_facts(line: Timeline, zone: tzinfo) -> list[list[Any]]:
-    """What `report.js` needs to write times below a line: of each stretch its start and length on the line, the second
-    of the day and the date at which it was recorded (null where unknown), and its name."""
-    facts: list[list[Any]] = []
+def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
+    """What `report.js` needs to write times below the line of a camera, and to read values off it.
+
+    Returns:
+        `files`: of each stretch its start and length on the line, the second of the day and the date at which it was
+        recorded (null where unknown), and its name. `bars`: start and stop on the line, and objects an hour. `scale`
+        as in `Timeline`, and the `lane` that it spans in the drawing; `threshold`.
+    """
+    line, files = camera.line, []
+    if line is None:
+        return {}
     for stretch, start in zip(line.stretches, line.starts, strict=True):
         began = stretch.video["recorded_at"]
         local = began.astimezone(zone) if began else None
         second = None if local is None else local.hour * 3600 + local.minute * 60 + local.second
-        name = phrases.inside_camera(stretch.video["video_id"], stretch.video["camera_id"])
-        length = round(stretch.curve.duration_seconds, 2)
-        facts.append(
-            [round(start, 2), length, second, local.date().isoformat() if local else None, phrases.visible(name)]
-        )
-    return facts
+        name = phrases.visible(phrases.inside_camera(stretch.video["video_id"], camera.camera_id))
+        length, date = round(stretch.curve.duration_seconds, 2), local and local.date().isoformat()
+        files.append([round(start, 2), length, second, date, name])
+    bars = [[round(bar.start, 2), round(bar.stop, 2), round(bar.per_hour)] for bar in line.bars]
+    scale = {"scale": line.scale, "lane": LANES["score"], "threshold": camera.threshold}
+    return {"files": files, "bars": bars, **scale}
 
 
 def _environment(zone: tzinfo) -> Environment:
