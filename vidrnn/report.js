@@ -21,7 +21,7 @@
     : `${Math.floor(second / 3600)}:${two(Math.floor(second / 60) % 60)}:${two(Math.floor(second) % 60)}`;
 
   const lines = all(".timeline").map((root) => {
-    const total = Number(root.dataset.seconds), { files, bars, scale: [bottom, top, unit], lane, threshold } = JSON.parse(root.dataset.facts);
+    const total = Number(root.dataset.seconds), { files, bars, night, scale: [bottom, top, unit], lane, threshold } = JSON.parse(root.dataset.facts);
     const view = root.querySelector(".view"), svg = root.querySelector("svg"), ticks = root.querySelector(".ticks");
     const zoom = root.querySelector(".zoom"), shown = root.querySelector(".range-shown");
     const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
@@ -132,6 +132,9 @@
       show(from + where * (length - target), target);
     };
     const pan = (share) => show(from + share * length, length);
+    const lastNight = night ? [night[0] / total, (night[1] - night[0]) / total] : [0, 1];
+    [from, length] = lastNight;
+    zoom.querySelector("[data-zoom=night]").hidden = !night;
 
     zoom.hidden = false;
     zoom.addEventListener("click", (event) => {
@@ -139,6 +142,7 @@
       if (how === "in") scale(0.5);
       if (how === "out") scale(2);
       if (how === "all") show(0, 1);
+      if (how === "night") show(...lastNight);
     });
     const KEYS = {
       "+": () => scale(0.5), "=": () => scale(0.5), "-": () => scale(2), "_": () => scale(2), "0": () => show(0, 1),

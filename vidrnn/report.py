@@ -41,6 +41,8 @@ SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
 TOLD_INCIDENTS = 2  # of a camera and night, in words
 SHOWN_HOURS = 72  # of a camera, the last ones
+DAY = timedelta(days=1)
+AWAY = timedelta(days=7)  # a camera without footage for longer was taken away
 STATUSES = ("unreadable", "partial", "ok")  # the order in which files are listed
 STARTS = {"start": "start of the file", "cut": "cut", "fade": "fade", "dissolve": "dissolve", "change": "activity"}
 KINDS = {
@@ -80,10 +82,12 @@ class Camera:
         threshold: above which it raises alarms.
         gate: its rows of `promotions`.
         line: its time line, None where nothing was scored.
+        recent: of its videos those of the last night.
         num_events, num_tonight: events in all, and those of the last night.
+        state: what is told of it at a glance: `ok`, `message` and `night`; None where no night is known.
         nights: its rows of `health`, the newest first, and what its events say of the camera itself.
         hours: objects hour by hour, of footage that knows when it was recorded.
-        scenes: the segments that stand out most, in order; `num_segments` of all.
+        scenes: the segments that stand out most, in order, of the last night if there is one; `num_segments` in all.
     """
 
     camera_id: str
@@ -92,8 +96,10 @@ class Camera:
     threshold: float | None
     gate: list[Row]
     line: Timeline | None
+    recent: list[Stretch]
     num_events: int
     num_tonight: int
+    state: Row | None
     nights: list[Row]
     hours: list[Hour]
     scenes: list[Scene]
@@ -129,27 +135,29 @@ def write_report(
     zone = ZoneInfo(params.data.time_zone)
     videos = read_table(tables_dir / "videos.parquet", SCHEMAS["videos"]).to_pylist()
     videos.sort(key=lambda row: (row["camera_id"], row["recorded_at"] is None, row["recorded_at"], row["video_id"]))
-    events = [event for row in videos for event in _rows(tables_dir, "events", row)]
-    events.sort(key=lambda event: (-event["peak_score"], event["event_id"]))
-    for number, event in enumerate(events, start=1):
-        event["number"] = number
-    shown = events[: params.report.max_events]
-    similar = _similar(tables_dir, shown, events, videos)
-    by_video = {row["video_id"]: row for row in videos}
-    cards = make_cards(tables_dir, media_dir, params.data.videos, shown, by_video, similar, out)
-
+    of_video = {
+        row["video_id"]: sorted(_rows(tables_dir, "events", row), key=lambda event: event["onset_seconds"])
+        for row in videos
+    }
     bins = min(max(ALL_BINS // max(len(videos), 1), CURVE_BINS[0]), CURVE_BINS[1])
-    of_video: dict[str, list[Row]] = defaultdict(list)
-    for event in sorted(events, key=lambda event: event["onset_seconds"]):
-        of_video[event["video_id"]].append(event)
-    stretches = [
-        stretch for row in videos if (stretch := _stretch(tables_dir, row, of_video[row["video_id"]], bins)) is not None
-    ]
-    night = max((_night(start, zone) for s in stretches if (start := s.video["recorded_at"])), default=None)
+    drawn = (_stretch(tables_dir, row, of_video[row["video_id"]], bins) for row in videos)
+    stretches = [stretch for stretch in drawn if stretch is not None]
+    tonight = _last_night(stretches)
     by_night: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for stretch in stretches:
         if began := stretch.video["recorded_at"]:  # an event belongs to the night of its video, as health has it
             by_night[stretch.video["camera_id"], _night(began, zone)] += stretch.events
+
+    fresh = {stretch.video["video_id"] for stretch in tonight}
+    events = [event for own in of_video.values() for event in own]
+    events.sort(key=lambda event: (event["video_id"] not in fresh, -event["peak_score"], event["event_id"]))
+    for number, event in enumerate(events, start=1):
+        event["number"] = number
+    num_tonight = sum(event["video_id"] in fresh for event in events)
+    shown = events[: params.report.max_events]
+    similar = _similar(tables_dir, shown, events, videos)
+    by_video = {row["video_id"]: row for row in videos}
+    cards = make_cards(tables_dir, media_dir, params.data.videos, shown, by_video, similar, out)
 
     gate = _by_camera(read_table(promotions_path, SCHEMAS["promotions"]).to_pylist())
     nights = _by_camera(read_table(health_path, SCHEMAS["health"]).to_pylist())
@@ -161,7 +169,8 @@ def write_report(
     for camera_id in sorted({row["camera_id"] for row in videos} | set(models) | set(gate) | set(nights)):
         own = [stretch for stretch in stretches if stretch.video["camera_id"] == camera_id]
         threshold = figures[camera_id]["threshold"].value if camera_id in figures else None
-        segments = [segment for stretch in own for segment in stretch.segments]
+        recent = [stretch for stretch in own if stretch.video["video_id"] in fresh]
+        told = [_with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]]
         cameras.append(
             Camera(
                 camera_id=camera_id,
@@ -170,12 +179,14 @@ def write_report(
                 threshold=threshold,
                 gate=gate[camera_id],
                 line=draw(own, threshold) if own else None,
+                recent=recent,
                 num_events=sum(event["camera_id"] == camera_id for event in events),
-                num_tonight=len(by_night[camera_id, night]) if night else 0,
-                nights=[_with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]],
+                num_tonight=sum(len(stretch.events) for stretch in recent),
+                state=_state(told, own, recent, tonight, zone),
+                nights=told,
                 hours=_hours(own, zone),
-                scenes=_scenes(media_dir, segments),
-                num_segments=len(segments),
+                scenes=_scenes(media_dir, recent or own),
+                num_segments=sum(len(stretch.segments) for stretch in own),
             )
         )
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
@@ -189,21 +200,23 @@ def write_report(
         "heights": (HEIGHT, LANES),
         "kinds": KINDS,
         "measures": MEASURES,
-        "night": night,
-        "num_tonight": sum(camera.num_tonight for camera in cameras),
+        "night": _dates(tonight, zone),
+        "num_tonight": num_tonight,
         "params": params,
         "params_shown": params.model_dump(
             mode="json",
             include={"data", "index", "features", "model", "train", "gate", "score", "alarms", "evaluate", "report"},
         ),
-        "recorded": _recorded(stretches),
+        "recorded": _recorded(tonight or stretches),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "seconds": math.fsum(stretch.curve.duration_seconds for stretch in stretches),
+        "seconds": _seconds(stretches),
+        "seconds_tonight": _seconds(tonight),
         "starts": STARTS,
+        "tonight": tonight,
         "many": len(cards) > FEW,
         "limits": {"events": LISTED_EVENTS, "nights": SHOWN_NIGHTS, "files": SHOWN_FILES, "hours": SHOWN_HOURS},
-        "videos": sorted(videos, key=lambda row: STATUSES.index(row["status"])),
+        "videos": sorted(videos, key=lambda row: (STATUSES.index(row["status"]), *_newest_first(row))),
         "zone": zone,
     }
     page = _environment(zone).get_template("report.html").render(context)
@@ -257,6 +270,51 @@ def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stre
     return Stretch(video, curve, events, segments, np.array(objects, np.float64))
 
 
+def _seconds(stretches: list[Stretch]) -> float:
+    return math.fsum(stretch.curve.duration_seconds for stretch in stretches)
+
+
+def _last_night(stretches: list[Stretch]) -> list[Stretch]:
+    """The videos that began within a day before the last one ended, or none where nothing says when it was recorded.
+
+    Whatever the hour at which nights run, these came in since the one before.
+    """
+    ends = [end for stretch in stretches if (end := _end(stretch))]
+    since = max(ends) - DAY if ends else None
+    return [s for s in stretches if since and (began := s.video["recorded_at"]) and began > since]
+
+
+def _end(stretch: Stretch) -> datetime | None:
+    began: datetime | None = stretch.video["recorded_at"]
+    return began + timedelta(seconds=stretch.curve.duration_seconds) if began else None
+
+
+def _dates(stretches: list[Stretch], zone: tzinfo) -> str | None:
+    """The night or two of some videos, as a date or "2026-03-01 to 2026-03-02"."""
+    nights = sorted({_night(stretch.video["recorded_at"], zone) for stretch in stretches})
+    return " to ".join(dict.fromkeys((nights[0], nights[-1]))) if nights else None
+
+
+def _newest_first(video: Row) -> tuple[float, str]:
+    began: datetime | None = video["recorded_at"]
+    return (-began.timestamp() if began else 0.0), video["video_id"]
+
+
+def _state(
+    nights: list[Row], own: list[Stretch], recent: list[Stretch], tonight: list[Stretch], zone: tzinfo
+) -> Row | None:
+    """What is told of a camera at a glance: a night with trouble among those of last night, else the newest; or that
+    there is no footage while other cameras have some."""
+    ends = [end for stretch in own if (end := _end(stretch))]
+    if tonight and ends and not recent:
+        away = min(stretch.video["recorded_at"] for stretch in tonight) - max(ends)
+        message = f"no footage since {phrases.moment(max(ends), zone)}"
+        return {"night": None, "ok": away > AWAY, "message": message}
+    dates = {_night(stretch.video["recorded_at"], zone) for stretch in recent}
+    troubled = (row for row in nights if row["night"] in dates and not row["ok"])
+    return next(troubled, nights[0] if nights else None)
+
+
 def _night(when: datetime, zone: tzinfo) -> str:
     return when.astimezone(zone).date().isoformat()
 
@@ -292,8 +350,9 @@ def _hour(when: datetime) -> datetime:
     return when.replace(minute=0, second=0, microsecond=0)
 
 
-def _scenes(media_dir: Path, segments: list[Row]) -> list[Scene]:
-    """Those of the highest boundary score, in order; without a picture, as of sequences, there is nothing to show."""
+def _scenes(media_dir: Path, stretches: list[Stretch]) -> list[Scene]:
+    """The segments that stand out most, in order; without a picture, as of sequences, there is nothing to show."""
+    segments = [segment for stretch in stretches for segment in stretch.segments]
     order = sorted(range(len(segments)), key=lambda k: (-(segments[k]["boundary_score"] or 0.0), k))
     chosen = [segments[k] for k in sorted(order[:SHOWN_SEGMENTS])]
     scenes = [Scene(row, embed_segment(media_dir, row["camera_id"], row["segment_id"])) for row in chosen]
@@ -302,11 +361,8 @@ def _scenes(media_dir: Path, segments: list[Row]) -> list[Scene]:
 
 def _recorded(stretches: list[Stretch]) -> tuple[datetime, datetime, int] | None:
     """First and last instant of the scored footage whose time is known, and of how many videos it is."""
-    known = [(s.video["recorded_at"], s.curve.duration_seconds) for s in stretches if s.video["recorded_at"]]
-    if not known:
-        return None
-    ends = [began + timedelta(seconds=seconds) for began, seconds in known]
-    return min(began for began, _ in known), max(ends), len(known)
+    known = [(stretch.video["recorded_at"], end) for stretch in stretches if (end := _end(stretch))]
+    return (min(began for began, _ in known), max(end for _, end in known), len(known)) if known else None
 
 
 def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
@@ -315,9 +371,11 @@ def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
     Returns:
         `files`: of each stretch its start and length on the line, the second of the day and the date at which it was
         recorded (null where unknown), and its name. `bars`: start and stop on the line, and objects an hour. `scale`
-        as in `Timeline`, and the `lane` that it spans in the drawing; `threshold`.
+        as in `Timeline`, and the `lane` that it spans in the drawing; `threshold`. `night`: from where to where on
+        the line the last night lies; null where it is all of it, or there is none.
     """
-    line, files = camera.line, []
+    line = camera.line
+    files: list[list[Any]] = []
     if line is None:
         return {}
     for stretch, start in zip(line.stretches, line.starts, strict=True):
@@ -328,8 +386,11 @@ def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
         length, date = round(stretch.curve.duration_seconds, 2), local and local.date().isoformat()
         files.append([round(start, 2), length, second, date, name])
     bars = [[round(bar.start, 2), round(bar.stop, 2), round(bar.per_hour)] for bar in line.bars]
+    ids = [stretch.video["video_id"] for stretch in line.stretches]
+    recent = [files[ids.index(stretch.video["video_id"])] for stretch in camera.recent]
+    night = [recent[0][0], recent[-1][0] + recent[-1][1]] if 0 < len(recent) < len(files) else None
     scale = {"scale": line.scale, "lane": LANES["score"], "threshold": camera.threshold}
-    return {"files": files, "bars": bars, **scale}
+    return {"files": files, "bars": bars, "night": night, **scale}
 
 
 def _environment(zone: tzinfo) -> Environment:
