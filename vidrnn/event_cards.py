@@ -164,7 +164,7 @@ def _commands(event: Row, similar: Sequence[Like], footage: str) -> list[tuple[s
         ("Rightly reported", f"vidrnn mark {event_id} unusual"),
         ("Open the footage there", _open(footage, video_id, start)),
         *(
-            (f"Open what is {one.similarity:.0%} like it", _open(footage, one.video_id, one.onset_seconds))
+            (f"Open what is {100 * one.similarity:.0f} % like it", _open(footage, one.video_id, one.onset_seconds))
             for one in similar
         ),
         ("Find more that is like it", f"vidrnn find {event_id}"),

@@ -3,6 +3,7 @@
 `find.py` answers the same for one event, or for any moment, at any revision.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from vidrnn.embeddings import Array, Seconds, mean_vector, windows_in
+from vidrnn.embeddings import HOP_SECONDS, WINDOW_SECONDS, Array, Seconds, mean_vector, windows_in
 from vidrnn.schema import SCHEMAS, as_rows
 from vidrnn.storage import read_table, video_path
 
 _ROWS = 1024  # of events that are compared with all others at a time
-_MORE = 3  # times as many windows as moments: each taken leaves out the one before it and the one after it
 Span = tuple[str, float, float]  # a video, and from when until when the windows of an event last, in seconds
 
 
@@ -36,6 +36,11 @@ class Moment:
     onset_seconds: float
     offset_seconds: float
     similarity: float
+
+    @property
+    def span(self) -> Span:
+        """Where it is."""
+        return self.video_id, self.onset_seconds, self.offset_seconds
 
 
 def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> dict[str, list[Neighbour]]:
@@ -71,17 +76,18 @@ def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> di
 
 
 def moments(
-    tables: Path, events: Sequence[dict[str, Any]], videos: Sequence[dict[str, Any]], limit: int
+    tables: Path, events: Sequence[dict[str, Any]], videos: Sequence[dict[str, Any]], limit: int, apart: float = 0.0
 ) -> dict[str, list[Moment]]:
     """The moments of its camera that are most like each of some events, whether anything was reported of them or not.
 
-    Windows that touch those of the event are left out, and of neighbours the best stands for all.
+    Windows that touch those of the event are left out, and of windows that touch one another the best stands for all.
 
     Args:
         tables: the root of the tables of videos, with a folder `embeddings`.
         events: rows of the table `events`, as for `neighbours`.
         videos: rows of the table `videos`, those among which is searched; of equals the first is named.
         limit: how many moments of each at most.
+        apart: windows touch if fewer seconds than this lie between them.
 
     Returns:
         By event_id, in the order of `events`, the most similar first; none for an event of a video without windows.
@@ -90,6 +96,7 @@ def moments(
         SchemaError: a table is damaged, or of another version.
     """
     found: dict[str, list[Moment]] = {event["event_id"]: [] for event in events}
+    kept = limit * math.ceil(2 * (WINDOW_SECONDS + apart) / HOP_SECONDS)  # each that is taken leaves out so many
     for camera_id in dict.fromkeys(event["camera_id"] for event in events):
         ids, spans, asked = _described(tables, [event for event in events if event["camera_id"] == camera_id])
         best: list[list[Moment]] = [[] for _ in ids]
@@ -100,27 +107,24 @@ def moments(
             starts, ends, vectors = _windows(path)
             for k, alike in enumerate((vectors @ asked.T).T):
                 if video_id == spans[k][0]:
-                    alike[(starts < spans[k][2]) & (ends > spans[k][1])] = -np.inf
-                least = best[k][-1].similarity if len(best[k]) == _MORE * limit else -np.inf
+                    alike[(starts < spans[k][2] + apart) & (ends > spans[k][1] - apart)] = -np.inf
+                least = best[k][-1].similarity if len(best[k]) == kept else -np.inf
                 rows = np.flatnonzero(alike > least)
-                order = rows[np.argsort(-alike[rows], kind="stable")][: _MORE * limit].tolist()
+                order = rows[np.argsort(-alike[rows], kind="stable")][:kept].tolist()
                 near = [Moment(video_id, float(starts[row]), float(ends[row]), float(alike[row])) for row in order]
-                best[k] = sorted([*best[k], *near], key=lambda one: -one.similarity)[: _MORE * limit]
-        found |= {event_id: _apart(ranked, limit) for event_id, ranked in zip(ids, best, strict=True)}
+                best[k] = sorted([*best[k], *near], key=lambda one: -one.similarity)[:kept]
+        found |= {event_id: _apart(ranked, limit, apart) for event_id, ranked in zip(ids, best, strict=True)}
     return found
 
 
-def _apart(ranked: list[Moment], limit: int) -> list[Moment]:
+def _apart(ranked: list[Moment], limit: int, apart: float) -> list[Moment]:
     """The best that do not touch a better one."""
     taken: list[Moment] = []
     for one in ranked:
-        if len(taken) < limit and not any(touch(_span(one), _span(other)) for other in taken):
+        wide = one.video_id, one.onset_seconds - apart, one.offset_seconds + apart
+        if len(taken) < limit and not any(touch(wide, other.span) for other in taken):
             taken.append(one)
     return taken
-
-
-def _span(moment: Moment) -> Span:
-    return moment.video_id, moment.onset_seconds, moment.offset_seconds
 
 
 def touch(one: Span, other: Span) -> bool:

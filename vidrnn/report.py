@@ -36,6 +36,7 @@ CURVE_BINS = 300, 4000  # a video's curve keeps the lowest and highest score of 
 ALL_BINS = 24_000  # of all curves together, so that the page stays small
 LISTED_EVENTS = 500  # rows of the list of events without a picture
 SIMILAR, LEAST_ALIKE = 3, 0.3  # moments that are named beside an event, of those that are so alike at least
+APART_SECONDS = 5.0  # what is nearer to an event, or to a moment that is named, is the same happening
 SHOWN_NIGHTS = 14  # of a camera's health
 SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
@@ -246,14 +247,17 @@ def _similar(tables_dir: Path, shown: list[Row], events: list[Row], videos: list
         of_video[event["video_id"]].append(event)
 
     def told(one: Moment) -> Like:
-        span, own = (one.video_id, one.onset_seconds, one.offset_seconds), of_video[one.video_id]
-        inside = (e["number"] for e in own if touch(span, (one.video_id, e["onset_seconds"], e["offset_seconds"])))
-        start = began[one.video_id]
+        own, start = of_video[one.video_id], began[one.video_id]
+        inside = (e["number"] for e in own if touch(one.span, (one.video_id, e["onset_seconds"], e["offset_seconds"])))
         recorded_at = start and start + timedelta(seconds=one.onset_seconds)
         return Like(one.video_id, one.onset_seconds, recorded_at, one.similarity, next(inside, None))
 
-    found = moments(tables_dir, shown, videos, SIMILAR)
-    return {name: [told(one) for one in near if one.similarity >= LEAST_ALIKE] for name, near in found.items()}
+    found = {}
+    for event_id, near in moments(tables_dir, shown, videos, 4 * SIMILAR, APART_SECONDS).items():
+        likes = [told(one) for one in near if one.similarity >= LEAST_ALIKE]
+        first = {like.number: like for like in likes[::-1] if like.number}  # of an event its best moment
+        found[event_id] = [like for like in likes if not like.number or first[like.number] is like][:SIMILAR]
+    return found
 
 
 def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stretch | None:
