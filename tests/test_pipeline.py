@@ -26,11 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # From top to bottom; a module imports from its own layer or from those below.
 LAYERS = (
     ("cli", "cli"),
+    ("printing", "printing"),
     ("stages", "stages.*"),
     (
         "work",
-        "analyze annotate doctor find report neighbours results revisions tables object_tables segment_tables health "
-        "evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index demo "
+        "analyze annotate doctor find report neighbours results reading revisions tables object_tables segment_tables "
+        "health evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index demo "
         "fan_out",
     ),
     (

@@ -104,7 +104,7 @@ class Repository:
                     "makes; `git fetch` it where it was made elsewhere"
                 ) from None
             refs = self._git("for-each-ref", "--format=%(refname:short)") or b""
-            known = [*refs.decode("utf-8", "replace").split(), "HEAD"]
+            known = [*refs.decode("utf-8", "replace").split(), "HEAD", LATEST]
             raise UserError(
                 f"revision {rev!r} cannot be read from {self}: unknown Git revision; {nearest(rev, known)}, and "
                 "`git log --oneline` lists the commits"
