@@ -31,8 +31,8 @@ LAYERS = (
     (
         "work",
         "analyze annotate doctor find report neighbours results reading revisions tables object_tables segment_tables "
-        "health evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index demo "
-        "fan_out",
+        "health evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index "
+        "demo fan_out",
     ),
     (
         "domain",

@@ -29,10 +29,16 @@ TABLES = {
     "metrics": "data/metrics.parquet",
 }
 
+# By which rows are ordered, as far as a table has these.
 ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
 
 
 def schema_of(name: str) -> pa.Schema:
+    """The contract of a table.
+
+    Raises:
+        UserError: there is no such table.
+    """
     if name not in TABLES:
         raise UserError(f"no table is called {name!r}; {nearest(name, TABLES)}")
     return SCHEMAS[name]
@@ -41,7 +47,12 @@ def schema_of(name: str) -> pa.Schema:
 def open_dataset(
     here: Repository, rev: str | None, name: str, camera: str | None, video: str | None
 ) -> ds.FileSystemDataset:
-    """The files of a table; each is checked against its contract."""
+    """The files of a table, of one camera or video where that is asked for; each is checked against its contract.
+
+    Raises:
+        UserError: nothing has been made, or the data of the revision is not here.
+        SchemaError: a file breaks its contract or was written with another schema version.
+    """
     path, schema = TABLES[name], SCHEMAS[name]
     source = here.files(rev, path)
     files = [path] if path.endswith(".parquet") else _files(source, path, camera, video)
@@ -111,7 +122,11 @@ def condition_of(
 
 
 def instant(argument: str, value: str | datetime | None) -> pa.Scalar | None:
-    """A UTC time in microseconds."""
+    """A UTC time in microseconds; what has no zone is UTC.
+
+    Raises:
+        UserError: it is no time.
+    """
     if value is None:
         return None
     try:
