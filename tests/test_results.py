@@ -207,6 +207,15 @@ def test_data_on_a_remote_needs_no_pull(repo: Path, tmp_path: Path) -> None:
         results.load("events", repo=clone)
 
 
+def test_a_shallow_clone_says_how_to_get_the_rest(repo: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo}", str(clone))
+    with pytest.raises(UserError, match=r"unknown Git revision; .* and `git fetch --unshallow` brings the others"):
+        results.load("events", rev="HEAD~1", repo=clone)
+    with pytest.raises(UserError, match=r"`git log --oneline` lists the commits"):
+        results.load("events", rev="HEAD~9", repo=repo)
+
+
 def test_no_git(tmp_path: Path) -> None:
     subprocess.run([*DVC, "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     with pytest.raises(UserError, match="revision 'HEAD' cannot be read"):

@@ -13,6 +13,7 @@ import typer
 
 from vidrnn import __version__, printing
 from vidrnn.errors import UserError, VidrnnError, nearest
+from vidrnn.phrases import plural
 
 REPORT = Path("data/report/index.html")
 NIGHTLY_TREE = Path(".nightly/tree")  # where nights work
@@ -293,12 +294,14 @@ def add(
     with printing.output() as out:
         if paths:
             new, old = intake.add(paths, footage, camera, link)
-            print(f"{new} files came into {footage}, {old} were there already", file=out)
+            print(f"{plural(new, 'file')} came into {footage}, {old} were there already", file=out)
         else:
             found = intake.take_watched(params.nightly.watch, footage, root / RETIRED)
             for path, reason in found.waiting.items():
                 print(f"left for next time: {path}: {reason}", file=out)
-            print(f"{found.taken} files came into {footage}, {len(found.waiting)} are left for next time", file=out)
+            print(
+                f"{plural(found.taken, 'file')} came into {footage}, {len(found.waiting)} left for next time", file=out
+            )
 
 
 @commands.command()
@@ -323,7 +326,7 @@ def retire() -> None:
     with printing.output() as out:
         for video_id in gone:
             print(f"removed: {video_id}", file=out)
-        print(f"{len(gone)} files were removed from {footage}", file=out)
+        print(f"{plural(len(gone), 'file')} removed from {footage}", file=out)
 
 
 class Verdict(StrEnum):
@@ -403,7 +406,7 @@ def analyze(
     if as_json:
         printing.rows(events.to_pandas(types_mapper=pd.ArrowDtype), None, as_json, _quiet)
     elif not _quiet:
-        print(f"{events.num_rows} events; tables and pictures are in {target}")
+        print(f"{plural(events.num_rows, 'event')}; tables and pictures are in {target}")
 
 
 @commands.command()
@@ -436,6 +439,7 @@ def _find_event(event_id: str) -> dict[str, Any]:
     from vidrnn import results
 
     known: set[str] = set()
+    absent: UserError | None = None
     for rev in (None, "latest"):
         try:
             frame = results.load("events", rev=rev)
@@ -445,8 +449,10 @@ def _find_event(event_id: str) -> dict[str, Any]:
                 videos = results.load("videos", rev=rev, video=events[0]["video_id"], columns=["sha256"])
                 row = {str(name): value for name, value in events[0].items()}
                 return {**row, "sha256": videos["sha256"].iloc[0]}
-        except UserError:
-            continue  # nothing has been made here
+        except UserError as error:
+            absent = absent or error  # nothing has been made here
+    if absent and not known:
+        raise absent
     raise UserError(
         f"no event is called {event_id!r}, here or in the last published night; {nearest(event_id, sorted(known))}"
     )

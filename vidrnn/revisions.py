@@ -105,9 +105,11 @@ class Repository:
                 ) from None
             refs = self._git("for-each-ref", "--format=%(refname:short)") or b""
             known = [*refs.decode("utf-8", "replace").split(), "HEAD", LATEST]
+            shallow = (self._git("rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
+            advice = "`git fetch --unshallow` brings the others" if shallow else "`git log --oneline` lists the commits"
             raise UserError(
-                f"revision {rev!r} cannot be read from {self}: unknown Git revision; {nearest(rev, known)}, and "
-                "`git log --oneline` lists the commits"
+                f"revision {rev!r} cannot be read from {self}: unknown Git revision; {nearest(rev, known)}, "
+                f"and {advice}"
             ) from None
         raise UserError(f"revision {rev!r} cannot be read from {self}: it has no Git history")
 
