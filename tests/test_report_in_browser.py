@@ -333,10 +333,30 @@ def test_a_time_line_after_midnight_tells_the_next_date(browser, small):
     tab.goto(small.as_uri())
     shown = tab.locator(".range-shown").first
     assert shown.inner_text() == "2026-03-01 23:59:40 – 2026-03-02 00:00:40"
+    ticks = tab.locator(".ticks").first.locator("span")
+    assert {tick[:6] for tick in ticks.all_inner_texts()} == {"03-01 ", "03-02 "}
     tab.locator(".view").first.focus()
     for key in ("+", "+", "+", "End"):
         tab.keyboard.press(key)
     assert shown.inner_text().startswith("2026-03-02 00:00:3")
+    assert all(re.fullmatch(r"00:00:\d\d", tick) for tick in ticks.all_inner_texts())  # one day need not be told
+    tab.close()
+
+
+def test_a_time_line_of_many_nights_opens_at_the_last_one(browser, tmp_path):
+    space = Workspace(tmp_path)
+    for day in range(1, 6):
+        began = datetime(2026, 3, day, 22, tzinfo=UTC)
+        space.video(f"gate/{day}.mp4", bumps(60, day), [event(day, recorded_at=began)], recorded_at=began)
+    space.render()
+    tab = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
+    tab.goto((tmp_path / "report/index.html").as_uri())
+    shown = tab.locator(".range-shown").first
+    assert shown.inner_text() == "2026-03-05 22:00:00 – 22:01:00"
+    tab.get_by_role("button", name="All", exact=True).click()
+    assert shown.inner_text() == "2026-03-01 22:00:00 – 2026-03-05 22:01:00"
+    tab.get_by_role("button", name="Last night").click()
+    assert shown.inner_text() == "2026-03-05 22:00:00 – 22:01:00"
     tab.close()
 
 

@@ -9,7 +9,7 @@
   // Time lines: a part of the drawing is shown, [from, from + length) of the line, both as shares of it.
 
   const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
-  const LABEL = 72, NUMBER = 28;  // pixels that a time and the number of an event take
+  const LABEL = 72, DATED = 96, NUMBER = 28;  // pixels that a time, one with its date, and the number of an event take
   const two = (number) => String(number).padStart(2, "0");
   const clock = (second, withSeconds) => {
     const whole = Math.floor(second) % 86400;
@@ -90,23 +90,28 @@
         mark.style.left = `${place / pixels * 100}%`;
         if (!mark.hidden) taken.push(place);
       }
-      const step = STEPS.find((one) => one / total / length * pixels >= LABEL) ?? 86400;
+      const ends = [at(from * total), at((from + length) * total)];
+      const dated = files.every((one) => one[3]) && ends[0][0] !== ends[1][0], room = dated ? DATED : LABEL;
+      const step = STEPS.find((one) => one / total / length * pixels >= room) ?? 86400;
       const starts = [], others = [];
       for (const [start, seconds, second] of files) {
         if ((start + seconds) / total < from || start / total > from + length) continue;
-        const zero = second ?? 0, write = (offset) => second === null ? inFile(offset) : clock(zero + offset, step < 60);
-        starts.push([x(start / total), second === null ? "0:00" : clock(zero, zero % 60 > 0 || step < 60)]);
+        const zero = second ?? 0;
+        const write = (offset, withSeconds) => second === null
+          ? inFile(offset)
+          : (dated ? `${at(start + offset)[0].slice(5)} ` : "") + clock(zero + offset, withSeconds);
+        starts.push([x(start / total), write(0, zero % 60 > 0 || step < 60)]);
         const first = Math.max(0, (from * total - start));
         for (let one = Math.ceil((zero + first) / step) * step; one - zero <= seconds; one += step) {
           const place = x((start + one - zero) / total);
           if (place > pixels) break;
-          others.push([place, write(one - zero)]);
+          others.push([place, write(one - zero, step < 60)]);
         }
       }
       const written = [];
       for (const [place, text] of [...starts, ...others]) {
-        const middle = clamp(place, LABEL / 2 - 8, pixels - LABEL / 2 + 8);  // none sticks out at a side
-        if (place < -1 || place > pixels || written.some((other) => Math.abs(other[0] - middle) < LABEL)) continue;
+        const middle = clamp(place, room / 2 - 8, pixels - room / 2 + 8);  // none sticks out at a side
+        if (place < -1 || place > pixels || written.some((other) => Math.abs(other[0] - middle) < room)) continue;
         written.push([middle, text]);
       }
       ticks.replaceChildren(...written.map(([middle, text]) => {
@@ -115,7 +120,7 @@
         tick.style.left = `${middle}px`;
         return tick;
       }));
-      shown.textContent = tell(at(from * total), at((from + length) * total));
+      shown.textContent = tell(...ends);
       zoom.querySelector("[data-zoom=out]").disabled = zoom.querySelector("[data-zoom=all]").disabled = length >= 1;
       zoom.querySelector("[data-zoom=in]").disabled = length <= least;
       view.classList.toggle("zoomed", length < 1);
