@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import blank, make_repository, write
+from conftest import blank, git, make_repository, write
 
 from vidrnn import cli, results
 from vidrnn.schema import SCHEMAS
@@ -87,6 +87,11 @@ def test_version(tmp_path: Path) -> None:
         (["table", "events", "--rev", "nowhere"], r"error: revision 'nowhere' cannot be read .*\n"),
         (["metrics", "--rev", "bare"], r"error: revision 'bare' holds no data/metrics.*\n"),
         (["table", "events", "--csv", "--json"], r"error: --csv and --json exclude each other.*\n"),
+        (["rollback", "model/v3"], r"error: .*flows/nightly\.py: not there; .*\n"),
+        (
+            ["mark", "gate/b.mp42", "normal"],
+            r"error: no event is called 'gate/b.mp42', .* did you mean 'gate/b.mp420'.*\n",
+        ),
         (["report"], r"error: .*data/report/index\.html: not made yet; run `dvc repro`\n"),
         (["table", "events", "--limit", "-1"], r"(?s)Usage: .*Error: Invalid value for '--limit'.*\n"),
         (["tables"], r"(?s)Usage: .*Error: No such command 'tables'.*\n"),
@@ -258,6 +263,21 @@ def test_versions_diff_and_lineage(repo: Path) -> None:
     found = json.loads(vidrnn(repo, "lineage", "gate/b.mp420", "--json", "--rev", "one").stdout)
     assert found == results.lineage("gate/b.mp420", rev="one", repo=repo)
     assert found["commit"] in vidrnn(repo, "lineage", "gate/b.mp420", "--rev", "one").stdout
+
+
+def test_a_version_that_was_not_published_is_told_before_anything_starts(repo: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(repo, tmp_path / "copy", symlinks=True)
+    (copy / "flows").mkdir()
+    (copy / "flows/nightly.py").write_text("import sys; print('back to', sys.argv[2])")
+    for tag in ("model/v9", "model/v10", "other/v3"):
+        git(copy, "tag", tag)
+    told = vidrnn(copy, "rollback", "model/v3")
+    assert (told.returncode, told.stdout) == (2, "")
+    sentence = (
+        "error: no published version is called 'model/v3'; there are 'model/v10', 'model/v9'; did you mean 'model/v9'?"
+    )
+    assert told.stderr == f"{sentence}\n"
+    assert vidrnn(copy, "rollback", "model/v9").stdout == "back to model/v9\n"
 
 
 def test_doctor_says_what_to_do(repo: Path) -> None:

@@ -422,11 +422,14 @@ def rollback(
     """
     import subprocess
 
-    from vidrnn.revisions import find_root
+    from vidrnn.revisions import Repository
 
-    script = find_root(".") / "flows/nightly.py"
+    here = Repository.at(".")
+    script, published = here.root / "flows/nightly.py", here.tags("model/v*")
     if not script.is_file():
         raise UserError(f"{script}: not there; run this in the checkout whose nights are to go back")
+    if version not in published:
+        raise UserError(f"no published version is called {version!r}; {nearest(version, published[::-1])}")
     raise SystemExit(subprocess.run([sys.executable, str(script), "--back-to", version]).returncode)
 
 

@@ -160,6 +160,10 @@ class Repository:
         """
         return _stages(self.read(rev, LOCK), rev)
 
+    def tags(self, pattern: str) -> list[str]:
+        """The names of the tags that fit a pattern of `git tag`, the newest version last; none without Git."""
+        return (self._git("tag", "--list", "--sort=version:refname", pattern) or b"").decode("utf-8", "replace").split()
+
     def history(self) -> list[Commit]:
         """Every commit of any branch or tag that changed `dvc.lock`, the newest first; none without Git.
 
