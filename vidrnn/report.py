@@ -85,7 +85,8 @@ class Camera:
         line: its time line, None where nothing was scored.
         recent: of its videos those of the last night.
         num_events, num_tonight: events in all, and those of the last night.
-        state: what is told of it at a glance: `ok`, `message` and `night`; None where no night is known.
+        state: what is told of it at a glance: `ok` (None of what was taken away), `message` and `night`; None where no
+            night is known.
         nights: its rows of `health`, the newest first, and what its events say of the camera itself.
         hours: objects hour by hour, of footage that knows when it was recorded.
         scenes: the segments that stand out most, in order, of the last night if there is one; `num_segments` in all.
@@ -313,7 +314,7 @@ def _state(
     if tonight and ends and not recent:
         away = min(stretch.video["recorded_at"] for stretch in tonight) - max(ends)
         message = f"no footage since {phrases.moment(max(ends), zone)}"
-        return {"night": None, "ok": away > AWAY, "message": message}
+        return {"night": None, "ok": None if away > AWAY else False, "message": message}
     dates = {_night(stretch.video["recorded_at"], zone) for stretch in recent}
     troubled = (row for row in nights if row["night"] in dates and not row["ok"])
     return next(troubled, nights[0] if nights else None)
