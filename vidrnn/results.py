@@ -53,7 +53,8 @@ def load(
     """Load rows of a table, ordered by camera, video and time; every column keeps its Arrow type.
 
     Args:
-        name: `videos`, `frames`, `events`, `detections`, `tracks`, `segments`, `embeddings`, `promotions` or `metrics`.
+        name: `videos`, `frames`, `events`, `detections`, `tracks`, `segments`, `embeddings`, `health`, `promotions` or
+            `metrics`.
         rev: a Git revision, read from the DVC cache or a remote; None reads the workspace.
         camera: only rows of this `camera_id`.
         video: only rows of this `video_id`, the path relative to the footage folder.
@@ -68,6 +69,8 @@ def load(
         SchemaError: a file breaks its contract or was written with another schema version.
     """
     schema = schema_of(name)
+    if isinstance(columns, str):
+        raise UserError(f"`columns` should be a list of names, found {columns!r}; write [{columns!r}]")
     wanted = schema.names if columns is None else list(columns)
     for column in wanted:
         if column not in schema.names:

@@ -128,7 +128,7 @@ class Repository:
             return source
         from dvc.api import DVCFileSystem
 
-        commit = self.resolve(rev or "origin/HEAD")
+        commit = self.resolve("origin/HEAD" if rev is None else rev)
         # DVC shows the outputs of `dvc.yaml` whether made or not; the lock knows.
         aim, made = PurePosixPath(path), map(PurePosixPath, outputs(self.lock(commit)))
         if not any(aim.is_relative_to(out) or out.is_relative_to(aim) for out in made):
@@ -141,14 +141,14 @@ class Repository:
         if rev is None and self.url is None:
             file = self.root / path
             return file.read_bytes() if file.is_file() else None
-        commit = self.resolve(rev or "origin/HEAD")
+        commit = self.resolve("origin/HEAD" if rev is None else rev)
         return self._git("show", f"{commit}:{path}")
 
     def names(self, rev: str | None, folder: str) -> list[str]:
         """The paths of what lies in a folder, sorted; likewise."""
         if rev is None and self.url is None:
             return sorted(path.relative_to(self.root).as_posix() for path in (self.root / folder).glob("*"))
-        commit = self.resolve(rev or "origin/HEAD")
+        commit = self.resolve("origin/HEAD" if rev is None else rev)
         listed = self._git("ls-tree", "-z", "--name-only", commit, f"{folder}/") or b""
         return sorted(filter(None, listed.decode().split("\0")))
 
