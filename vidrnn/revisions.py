@@ -96,6 +96,8 @@ class Repository:
         try:
             scm = SCM(str(self.root))
             if not isinstance(scm, NoSCM):
+                if not rev.strip():  # Git takes it for HEAD
+                    raise SCMError
                 return str(resolve_rev(scm, name))
         except SCMError:
             if rev == LATEST:
