@@ -97,7 +97,7 @@ class Repository:
             scm = SCM(str(self.root))
             if not isinstance(scm, NoSCM):
                 if not rev.strip():  # Git takes it for HEAD
-                    raise SCMError(name)
+                    raise SCMError("no revision")
                 return str(resolve_rev(scm, name))
         except SCMError:
             if rev == LATEST:
