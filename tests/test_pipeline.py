@@ -38,7 +38,7 @@ LAYERS = (
         "domain",
         "metrics labelled labels events tracks objects segments embeddings calibration surprise checkpoint losses "
         "model cells marked windows features flow foreground camera sequences media decode encode demo_plan demo_scene "
-        "easel figures event_cards embed timeline measures phrases",
+        "easel figures event_cards embed nights timeline measures phrases",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params columns schema timebase errors"),

@@ -27,6 +27,7 @@ from vidrnn.embed import FEW, embed_segment
 from vidrnn.event_cards import Like, make_cards
 from vidrnn.measures import GATE_MEASURES, MEASURES, read_figures
 from vidrnn.neighbours import Moment, moments, touch
+from vidrnn.nights import KINDS, dates_of, last_night, night_of, recorded, state_of, with_incidents
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, replacing, video_path
@@ -40,18 +41,9 @@ APART_SECONDS = 5.0  # what is nearer to an event, or to a moment that is named,
 SHOWN_NIGHTS = 14  # of a camera's health
 SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
-TOLD_INCIDENTS = 2  # of a camera and night, in words
 SHOWN_HOURS = 72  # of a camera, the last ones
-DAY = timedelta(days=1)
-AWAY = timedelta(days=7)  # a camera without footage for longer was taken away
 STATUSES = ("unreadable", "partial", "ok")  # the order in which files are listed
 STARTS = {"start": "start of the file", "cut": "cut", "fade": "fade", "dissolve": "dissolve", "change": "activity"}
-KINDS = {
-    "unusual": "Unusual",
-    "camera_moved": "Camera moved",
-    "camera_covered": "Camera covered",
-    "signal_lost": "Signal lost",
-}
 
 Row = dict[str, Any]
 
@@ -144,11 +136,11 @@ def write_report(
     bins = min(max(ALL_BINS // max(len(videos), 1), CURVE_BINS[0]), CURVE_BINS[1])
     drawn = (_stretch(tables_dir, row, of_video[row["video_id"]], bins) for row in videos)
     stretches = [stretch for stretch in drawn if stretch is not None]
-    tonight = _last_night(stretches)
+    tonight = last_night(stretches)
     by_night: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for stretch in stretches:
         if began := stretch.video["recorded_at"]:  # an event belongs to the night of its video, as health has it
-            by_night[stretch.video["camera_id"], _night(began, zone)] += stretch.events
+            by_night[stretch.video["camera_id"], night_of(began, zone)] += stretch.events
 
     fresh = {stretch.video["video_id"] for stretch in tonight}
     events = [event for own in of_video.values() for event in own]
@@ -172,7 +164,7 @@ def write_report(
         own = [stretch for stretch in stretches if stretch.video["camera_id"] == camera_id]
         threshold = figures[camera_id]["threshold"].value if camera_id in figures else None
         recent = [stretch for stretch in own if stretch.video["video_id"] in fresh]
-        told = [_with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]]
+        told = [with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]]
         cameras.append(
             Camera(
                 camera_id=camera_id,
@@ -184,7 +176,7 @@ def write_report(
                 recent=recent,
                 num_events=sum(event["camera_id"] == camera_id for event in events),
                 num_tonight=sum(len(stretch.events) for stretch in recent),
-                state=_state(told, own, recent, tonight, zone),
+                state=state_of(told, own, recent, tonight, zone),
                 nights=told,
                 hours=_hours(own, zone),
                 scenes=_scenes(media_dir, recent or own),
@@ -202,14 +194,14 @@ def write_report(
         "heights": (HEIGHT, LANES),
         "kinds": KINDS,
         "measures": MEASURES,
-        "night": _dates(tonight, zone),
+        "night": dates_of(tonight, zone),
         "num_tonight": num_tonight,
         "params": params,
         "params_shown": params.model_dump(
             mode="json",
             include={"data", "index", "features", "model", "train", "gate", "score", "alarms", "evaluate", "report"},
         ),
-        "recorded": _recorded(tonight or stretches),
+        "recorded": recorded(tonight),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "seconds": _seconds(stretches),
@@ -279,59 +271,9 @@ def _seconds(stretches: list[Stretch]) -> float:
     return math.fsum(stretch.curve.duration_seconds for stretch in stretches)
 
 
-def _last_night(stretches: list[Stretch]) -> list[Stretch]:
-    """The videos that began within a day before the last one ended, or none where nothing says when it was recorded.
-
-    Whatever the hour at which nights run, these came in since the one before.
-    """
-    ends = [end for stretch in stretches if (end := _end(stretch))]
-    since = max(ends) - DAY if ends else None
-    return [s for s in stretches if since and (began := s.video["recorded_at"]) and began > since]
-
-
-def _end(stretch: Stretch) -> datetime | None:
-    began: datetime | None = stretch.video["recorded_at"]
-    return began + timedelta(seconds=stretch.curve.duration_seconds) if began else None
-
-
-def _dates(stretches: list[Stretch], zone: tzinfo) -> str | None:
-    """The night or two of some videos, as a date or "2026-03-01 to 2026-03-02"."""
-    nights = sorted({_night(stretch.video["recorded_at"], zone) for stretch in stretches})
-    return " to ".join(dict.fromkeys((nights[0], nights[-1]))) if nights else None
-
-
 def _newest_first(video: Row) -> tuple[float, str]:
     began: datetime | None = video["recorded_at"]
     return (-began.timestamp() if began else 0.0), video["video_id"]
-
-
-def _state(
-    nights: list[Row], own: list[Stretch], recent: list[Stretch], tonight: list[Stretch], zone: tzinfo
-) -> Row | None:
-    """What is told of a camera at a glance: a night with trouble among those of last night, else the newest; or that
-    there is no footage while other cameras have some."""
-    ends = [end for stretch in own if (end := _end(stretch))]
-    if tonight and ends and not recent:
-        away = min(stretch.video["recorded_at"] for stretch in tonight) - max(ends)
-        message = f"no footage since {phrases.moment(max(ends), zone)}"
-        return {"night": None, "ok": None if away > AWAY else False, "message": message}
-    dates = {_night(stretch.video["recorded_at"], zone) for stretch in recent}
-    troubled = (row for row in nights if row["night"] in dates and not row["ok"])
-    return next(troubled, nights[0] if nights else None)
-
-
-def _night(when: datetime, zone: tzinfo) -> str:
-    return when.astimezone(zone).date().isoformat()
-
-
-def _with_incidents(night: Row, events: list[Row]) -> Row:
-    """A row of `health`, and what the events of that night say of the camera itself: it was moved, covered, or lost."""
-    said = [event["reason"] or KINDS[event["kind"]] for event in events if event["kind"] != "unusual"]
-    if not said:
-        return night
-    more = len(said) - TOLD_INCIDENTS
-    told = [night["message"], *said[:TOLD_INCIDENTS], f"and {more} more" if more > 0 else ""]
-    return night | {"ok": False, "message": "; ".join(text for text in told if text)}
 
 
 def _hours(stretches: list[Stretch], zone: tzinfo) -> list[Hour]:
@@ -362,12 +304,6 @@ def _scenes(media_dir: Path, stretches: list[Stretch]) -> list[Scene]:
     chosen = [segments[k] for k in sorted(order[:SHOWN_SEGMENTS])]
     scenes = [Scene(row, embed_segment(media_dir, row["camera_id"], row["segment_id"])) for row in chosen]
     return scenes if any(scene.picture for scene in scenes) else []
-
-
-def _recorded(stretches: list[Stretch]) -> tuple[datetime, datetime, int] | None:
-    """First and last instant of the scored footage whose time is known, and of how many videos it is."""
-    known = [(stretch.video["recorded_at"], end) for stretch in stretches if (end := _end(stretch))]
-    return (min(began for began, _ in known), max(end for _, end in known), len(known)) if known else None
 
 
 def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
