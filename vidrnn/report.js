@@ -40,7 +40,8 @@
 
     // What the line shows at a moment: the highest score within two pixels, as the eye has it. The drawing holds it.
     const low = Math.asinh(bottom / unit), high = Math.asinh(top / unit);
-    const curve = [...svg.querySelector("path[style*='--curve']").getAttribute("d").matchAll(/([\d.-]+) ([\d.-]+)/g)].map(([, x, y]) => {
+    let curve = null;  // is read when it is first needed: the page opens sooner
+    const readCurve = () => [...svg.querySelector("path[style*='--curve']").getAttribute("d").matchAll(/([\d.-]+) ([\d.-]+)/g)].map(([, x, y]) => {
       const up = (lane[1] - y) / (lane[1] - lane[0]);
       return { second: x / width * total, score: unit * Math.sinh(low + up * (high - low)), height: y / height };
     });
@@ -48,6 +49,7 @@
     const tenths = (score) => score.toFixed(Math.abs(score) < 1 ? 2 : Math.abs(score) < 10 ? 1 : 0).replace(/^-(?=[0.]*$)/, "").replace("-", "−");
     let moment = 0;  // seconds on the line
     const read = (second) => {
+      curve ??= readCurve();
       moment = clamp(second, 0, total);
       const reach = 2 * length * total / Math.max(view.clientWidth, 1);
       const near = curve.filter((point) => Math.abs(point.second - moment) <= reach);
@@ -124,7 +126,7 @@
       zoom.querySelector("[data-zoom=out]").disabled = zoom.querySelector("[data-zoom=all]").disabled = length >= 1;
       zoom.querySelector("[data-zoom=in]").disabled = length <= least;
       view.classList.toggle("zoomed", length < 1);
-      read(moment);
+      if (curve) read(moment);
     };
     const show = (newFrom, newLength) => {
       length = clamp(newLength, least, 1);
@@ -161,6 +163,7 @@
     const STRIDES = {
       ArrowLeft: -4, ArrowDown: -4, ArrowRight: 4, ArrowUp: 4, PageDown: -60, PageUp: 60, Home: -Infinity, End: Infinity,
     };  // pixels; to the ends of what is shown
+    reading.addEventListener("focus", () => read(clamp(moment, from * total, (from + length) * total)));
     reading.addEventListener("keydown", (event) => {
       if (!STRIDES[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
