@@ -8,7 +8,8 @@ import pytest
 from conftest import moving_square, write_clip
 from synthetic import save_camera_model, small_params
 
-from vidrnn.analyze import analyze
+from vidrnn.analyze import analyze, choose_camera
+from vidrnn.errors import UserError
 from vidrnn.features import Grid
 
 FRAMES = {
@@ -32,3 +33,19 @@ def test_what_is_told_on_the_way_is_what_the_tables_say(name: str, tmp_path: Pat
     assert [event["onset_seconds"] for event in told] == [event["onset_seconds"] for event in events]
     assert [event["peak_score"] for event in told] == pytest.approx([event["peak_score"] for event in events], abs=1e-5)
     assert bool(told) == (name != "short")
+
+
+def test_the_camera_is_the_one_named_or_the_nearest_folder_or_the_only_one(tmp_path: Path) -> None:
+    for camera in ("gate", "yard"):
+        (tmp_path / "models" / camera).mkdir(parents=True)
+        (tmp_path / "models" / camera / "model.json").write_text("{}")
+    models, file = tmp_path / "models", Path("/footage/yard/gate/test/a.mp4")
+    assert choose_camera(models, file, None) == "gate" and choose_camera(models, file, "yard") == "yard"
+    with pytest.raises(UserError, match=r"of which camera.*there are 'gate', 'yard'"):
+        choose_camera(models, Path("/elsewhere/a.mp4"), None)
+    with pytest.raises(UserError, match=r"no camera with a model is called 'gat'.*did you mean 'gate'"):
+        choose_camera(models, file, "gat")
+    (models / "yard/model.json").unlink()
+    assert choose_camera(models, Path("/elsewhere/a.mp4"), None) == "gate"
+    with pytest.raises(UserError, match="holds no model yet"):
+        choose_camera(tmp_path / "none", file, None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import blank, make_repository, write
+from conftest import blank, git, make_repository, write
 
 from vidrnn import cli, results
 from vidrnn.schema import SCHEMAS
@@ -87,6 +87,11 @@ def test_version(tmp_path: Path) -> None:
         (["table", "events", "--rev", "nowhere"], r"error: revision 'nowhere' cannot be read .*\n"),
         (["metrics", "--rev", "bare"], r"error: revision 'bare' holds no data/metrics.*\n"),
         (["table", "events", "--csv", "--json"], r"error: --csv and --json exclude each other.*\n"),
+        (["rollback", "model/v3"], r"error: .*flows/nightly\.py: not there; .*\n"),
+        (
+            ["mark", "gate/b.mp42", "normal"],
+            r"error: no event is called 'gate/b.mp42', .* did you mean 'gate/b.mp420'.*\n",
+        ),
         (["report"], r"error: .*data/report/index\.html: not made yet; run `dvc repro`\n"),
         (["table", "events", "--limit", "-1"], r"(?s)Usage: .*Error: Invalid value for '--limit'.*\n"),
         (["tables"], r"(?s)Usage: .*Error: No such command 'tables'.*\n"),
@@ -179,26 +184,27 @@ def test_csv(repo: Path) -> None:
 def test_a_file_gets_whole_cells_without_colour(repo: Path) -> None:
     shown = vidrnn(repo, "table", "events").stdout
     assert all(name in shown for name in SCHEMAS["events"].names)
-    assert shown.endswith("4 rows; 4 shown\n")
+    assert shown.endswith("\n4 rows\n")
     assert "\x1b" not in shown and "…" not in shown
 
 
 def test_a_terminal_gets_what_fits(repo: Path, tmp_path: Path) -> None:
     shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(repo, 100, "table", "events"))
     lines = shown.splitlines()
-    assert lines[-1] == "4 rows; 4 shown"
-    assert re.match(r"\d+ more columns, to be had with --columns: .*model_version", lines[-2])
+    assert lines[-1] == "4 rows"
+    assert re.match(r"\d+ more columns, with --columns A,B or --json: .*model_version", lines[-2])
     assert max(map(len, lines[:-2])) <= 100
-    assert "camera_id" in lines[1] and "model_version" not in lines[1]
+    assert re.match(r"┃ camera_id *┃ recorded_at *┃", lines[1]) and "model_version" not in lines[1]
+    assert re.match(r"│ gate *│ 2026-03-01T22:00:00Z *│", lines[3])
 
     copy = shutil.copytree(repo, tmp_path / "copy", symlinks=True)
     key: dict[str, Any] = {"camera_id": "gate", "video_id": "gate/b.mp4"}
     frames = [blank("frames", **key, frame_index=index) for index in range(300)]
     write(video_path(copy / "data/tables/frames", *key.values()), "frames", frames)
     shown = on_a_terminal(copy, 100, "table", "frames", "--camera", "gate", "--columns", "frame_index")
-    assert shown.endswith("305 rows; 20 shown\n")
+    assert shown.endswith("305 rows, the first 20 shown\n")
     shown = on_a_terminal(copy, 100, "table", "frames", "--columns", "frame_index", "--limit", "3")
-    assert shown.endswith("310 rows; 3 shown\n") and shown.count("\n") == 8
+    assert shown.endswith("310 rows, the first 3 shown\n") and shown.count("\n") == 8
 
 
 def test_nothing_of_a_name_reaches_the_terminal_as_a_command(repo: Path, tmp_path: Path) -> None:
@@ -249,11 +255,29 @@ def test_versions_diff_and_lineage(repo: Path) -> None:
     changed = json.loads(vidrnn(repo, "diff", "one", "two", "--table", "videos", "--json").stdout)
     assert [row["change"] for row in changed] == ["changed"] * 3 and changed[0]["differs"] == ["message"]
     assert json.loads(vidrnn(repo, "diff", "one", "--json").stdout) == []
-    assert vidrnn(repo, "diff", "one", "two").stdout.endswith("0 rows; 0 shown\n")
+    assert vidrnn(repo, "diff", "one", "two").stdout == "0 rows\n"
+    assert re.search(
+        r"\d more columns, with --json: ", on_a_terminal(repo, 60, "diff", "one", "two", "--table", "videos")
+    )
 
     found = json.loads(vidrnn(repo, "lineage", "gate/b.mp420", "--json", "--rev", "one").stdout)
     assert found == results.lineage("gate/b.mp420", rev="one", repo=repo)
     assert found["commit"] in vidrnn(repo, "lineage", "gate/b.mp420", "--rev", "one").stdout
+
+
+def test_a_version_that_was_not_published_is_told_before_anything_starts(repo: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(repo, tmp_path / "copy", symlinks=True)
+    (copy / "flows").mkdir()
+    (copy / "flows/nightly.py").write_text("import sys; print('back to', sys.argv[2])")
+    for tag in ("model/v9", "model/v10", "other/v3"):
+        git(copy, "tag", tag)
+    told = vidrnn(copy, "rollback", "model/v3")
+    assert (told.returncode, told.stdout) == (2, "")
+    sentence = (
+        "error: no published version is called 'model/v3'; there are 'model/v10', 'model/v9'; did you mean 'model/v9'?"
+    )
+    assert told.stderr == f"{sentence}\n"
+    assert vidrnn(copy, "rollback", "model/v9").stdout == "back to model/v9\n"
 
 
 def test_doctor_says_what_to_do(repo: Path) -> None:

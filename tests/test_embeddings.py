@@ -13,7 +13,7 @@ from conftest import blank, write
 from vidrnn.embeddings import Described, Pool, Usual, describe, most_similar
 from vidrnn.errors import UserError
 from vidrnn.find import find
-from vidrnn.neighbours import neighbours
+from vidrnn.neighbours import moments, neighbours
 from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS
 from vidrnn.storage import read_table, video_path
 
@@ -253,10 +253,6 @@ def test_neighbours_are_the_events_of_the_camera_that_are_most_alike(tmp_path):
     events.append(blank("events", camera_id="gate", video_id="gate/gone.mp4", event_id="gone"))
     found = neighbours(tmp_path, events, 3)
     assert list(found) == [event["event_id"] for event in events] and found["gone"] == []
-    asked = neighbours(tmp_path, events, 3, {"gate/a.mp4:9"})
-    assert {name: [one.event_id for one in own] for name, own in asked.items()} == {
-        "gate/a.mp4:9": [one.event_id for one in found["gate/a.mp4:9"]]
-    }
     for event_id in ("gate/a.mp4:0", "gate/a.mp4:350", "gate/b.mp4:698", "yard/c.mp4:9"):
         camera, video, k, vector = of_event[event_id]
         slow = sorted(
@@ -274,3 +270,25 @@ def test_events_without_company_have_no_neighbours(checkout):
     found = neighbours(tables, events, 5)
     assert [neighbour.event_id for neighbour in found["event-a"]] == ["event-b"] and found["event-c"] == []
     assert found["event-a"][0].similarity > 0.8 and neighbours(tables, [], 5) == {}
+
+
+# Moments like events
+
+
+@pytest.mark.parametrize("limit", [1, 3, 25])
+def test_the_moments_like_an_event_are_those_that_find_names(checkout, limit):
+    tables = checkout / "data/tables"
+    events = [row for path in sorted((tables / "events").rglob("*.parquet")) for row in read_events(path)]
+    videos = read_table(tables / "videos.parquet", SCHEMAS["videos"]).to_pylist()
+    found = moments(tables, events, videos, limit)
+    assert list(found) == ["event-a", "event-b", "event-c"]
+    for event_id, near in found.items():
+        named = find(event_id, limit, repo=checkout).moments
+        assert [(one.video_id, one.onset_seconds, one.offset_seconds) for one in near] == [
+            (moment["video_id"], moment["onset_seconds"], moment["offset_seconds"]) for moment in named
+        ]
+        assert [one.similarity for one in near] == pytest.approx([moment["similarity"] for moment in named], abs=1e-5)
+        assert len(near) == limit or event_id == "event-c"  # of a camera with one video
+    others = [video for video in videos if video["video_id"] != "gate/b.mp4"]
+    assert {one.video_id for one in moments(tables, events, others, limit)["event-a"]} == {"gate/a.mp4"}
+    assert moments(tables, [], videos, limit) == {}

@@ -26,18 +26,19 @@ ROOT = Path(__file__).resolve().parents[1]
 # From top to bottom; a module imports from its own layer or from those below.
 LAYERS = (
     ("cli", "cli"),
+    ("printing", "printing"),
     ("stages", "stages.*"),
     (
         "work",
-        "analyze annotate doctor find report neighbours results revisions tables object_tables segment_tables health "
-        "evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index demo "
-        "fan_out",
+        "analyze annotate doctor find report neighbours results reading revisions tables object_tables segment_tables "
+        "health evaluate comparison gate contest train heldout warm rescore score ray_fit fit extract intake index "
+        "demo fan_out",
     ),
     (
         "domain",
         "metrics labelled labels events tracks objects segments embeddings calibration surprise checkpoint losses "
         "device model cells marked windows features flow foreground camera sequences media decode encode demo_plan "
-        "demo_scene easel figures event_cards embed timeline measures phrases",
+        "demo_scene easel figures event_cards embed nights timeline measures phrases",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params columns schema timebase errors"),

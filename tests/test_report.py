@@ -1,8 +1,9 @@
 """The report from small tables made by hand; `test_report_in_browser.py` opens it."""
 
 import base64
+import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import cv2
 import numpy as np
@@ -197,18 +198,34 @@ def test_the_last_night_of_a_camera_with_trouble_is_told_at_a_glance(tmp_path):
     assert "dark" not in glance
 
 
-def test_similar_events_are_named_and_those_that_are_not_alike_are_not(space):
+def test_similar_moments_are_named_whether_reported_or_not_and_what_is_not_alike_is_not(space):
     """Of four events the first two are the same, the third differs, and the last stands the other way."""
     vectors = np.zeros((4, EMBEDDING_SIZE), np.float32)
     vectors[:2, 0], vectors[2, 1], vectors[3, 0] = 1, 1, -1
     for number, vector in enumerate(vectors, start=1):
         name = f"gate/{number}.mp4"
-        space.video(name, bumps(30, number, [(11, 3)]), [event(number, peak_score=9.0 - number)])
-        space.picture("gate", f"{number:016x}")
-        window = {"onset_seconds": 9.0, "offset_seconds": 14.0, "vector": vector.tolist()}
-        space.rows("embeddings", name, [window])
-    text = " ".join(read(space.render()).text.split())
-    assert text.count("event 1 100 % alike") == text.count("event 2 100 % alike") == 1 and text.count("alike") == 2
+        began = datetime(2026, 3, 1, 22, number, tzinfo=UTC) if number < 3 else None
+        long = event(number, peak_score=9.0 - number, offset_seconds=18.0)
+        space.video(name, bumps(60, number, [(11, 3)]), [long], recorded_at=began)
+        scales = {9.0: 1.0, 11.0: 0.9, 15.0: 0.8, 21.0: 0.7, 40.0: 0.6 if number == 2 else 0.0}
+        space.rows(
+            "embeddings",
+            name,
+            [
+                {"onset_seconds": at, "offset_seconds": at + 2, "vector": (scale * vector).tolist()}
+                for at, scale in scales.items()
+            ],
+        )
+    page = read(space.render())
+    text = " ".join(page.text.split())
+    assert text.count("Similar moments") == 2
+    # Of an event the best moment stands for all; what is within 5 s of a moment that is named, or of the event that is
+    # asked for, is the same.
+    first, second = (part.split(" Show")[0] for part in text.split("Similar moments ")[1:])
+    day = "2026-03-01 22:0"
+    assert first == f"{day}2:09 event 2, 100 % alike {day}2:21 70 % alike {day}2:40 60 % alike"
+    assert second == f"{day}1:09 event 1, 100 % alike {day}1:21 70 % alike {day}2:40 60 % alike"
+    assert text.count(f"ffplay -ss 40.0 {PARAMS.data.videos}/gate/2.mp4") == 2
 
 
 def test_the_night_is_a_local_date_and_times_are_local(space):
@@ -238,9 +255,9 @@ def test_a_camera_that_was_moved_is_in_trouble_whatever_its_mean_picture_says(sp
         key = {"camera_id": camera, "night": f"2026-03-0{night}", "num_videos": 1, "hours": 0.5}
         space.nights.insert(0, blank("health", **key, ok=True, message=""))
     text = " ".join(read(space.render()).text.split())
-    glance = text[: text.index("Events, most unusual first")]
-    assert "Cameras with trouble1 of 2" in glance and "Night of 2026-03-02: Moved by 2." in glance
-    assert "Moved by 1" not in glance and glance.count("As in the nights before") == 1
+    glance = text[: text.index("Events of last night, most unusual first")]
+    assert "Cameras with trouble1 of 2" in glance and "CameraMoved by 2." in glance
+    assert "Moved by 1" not in glance and glance.count("There is no night before to compare with") == 1
     assert "trouble Moved by 1." in text[text.index("Health and drift") :].replace("trouble", "trouble ")
 
 
@@ -249,3 +266,58 @@ def test_what_does_not_tell_anything_is_left_out_and_numbers_say_what_they_are(t
     text = " ".join(read(realistic(tmp_path).render()).text.split())
     assert "Ranking (AUROC)" in text and "before smoothing" not in text
     assert "cut, stands out by 3.0" in text
+
+
+def footage(space, *starts, camera="gate", peak=3.0, first=1):
+    """A video of ten minutes from each of some times on, with an event; each is less unusual than the one before."""
+    for number, began in enumerate(starts, start=first):
+        one = event(number, peak_score=peak - number / 10, recorded_at=began, reason=f"number {number}")
+        name = f"{camera}/{began:%d-%H%M}.mp4"
+        space.video(name, bumps(600, number, [(11, 3)]), [one], recorded_at=began)
+        space.picture(camera, f"{number:016x}")
+
+
+def test_events_of_last_night_come_first_however_unusual_the_earlier_ones_were(space):
+    footage(space, *(datetime(2026, 3, day, 4, tzinfo=UTC) for day in (1, 2, 3)), datetime(2026, 3, 3, 5, tzinfo=UTC))
+    page = read(space.render())
+    text = " ".join(page.text.split())
+    assert "2 unusual events in 20 min of last night" in text and "2 unusual events, 2026-03-03 · vidrnn" in text
+    assert "2 videos from 1 camera were scored." in text and "Events last night2 2026-03-03, 4 in all" in text
+    assert "The other 2 videos, 20 min, are of earlier nights or do not say when they were recorded: 2 events." in text
+    order = [text.index(f"Number {number}.") for number in (3, 4, 1, 2)]
+    assert order == sorted(order) and order[1] < text.index("Earlier events, most unusual first") < order[2]
+    assert any(a["href"] == "#earlier" for a in page.all("a"))
+    (line,) = (json.loads(div["data-facts"]) for div in page.all("div") if "data-facts" in div)
+    assert line["night"] == [line["files"][2][0], line["files"][3][0] + 600]
+
+
+def test_last_night_is_a_day_of_footage_at_whatever_hour_it_ends(space):
+    """Nights run at two: all but two hours are of the date before, and a camera that was moved then is in trouble."""
+    starts = [datetime(2026, 3, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, 15, tzinfo=UTC)]
+    footage(space, *starts, datetime(2026, 3, 2, 1, 50, tzinfo=UTC))
+    for night, message in (("2026-03-01", "the picture is dark"), ("2026-03-02", "")):
+        key = {"camera_id": "gate", "night": night, "num_videos": 1, "hours": 0.5}
+        space.nights.append(blank("health", **key, ok=not message, message=message))
+    text = " ".join(read(space.render()).text.split())
+    assert "Events last night2 2026-03-01 to 2026-03-02, 3 in all" in text
+    assert "Cameras with trouble1 of 1" in text and "CameraNight of 2026-03-01: The picture is dark." in text
+
+
+def test_a_camera_without_footage_while_others_have_some_is_in_trouble(space):
+    last = datetime(2026, 3, 12, 3, tzinfo=UTC)
+    footage(space, last)
+    footage(space, last - timedelta(days=2), camera="yard", first=2)
+    footage(space, last - timedelta(days=10), camera="away", first=3)
+    text = " ".join(read(space.render()).text.split())
+    assert "Cameras with trouble1 of 3" in text
+    yard, away = "No footage since 2026-03-10 03:10:00 UTC.", "No footage since 2026-03-02 03:10:00 UTC."
+    assert f"yardtrouble Events0 last night, 1 in all Camera{yard}" in text
+    assert f"away Events0 last night, 1 in all Camera{away}" in text  # it was taken away
+
+
+def test_a_night_without_events_says_so_and_tells_those_before(space):
+    footage(space, datetime(2026, 3, 1, 4, tzinfo=UTC))
+    space.video("gate/calm.mp4", bumps(600, 9), recorded_at=datetime(2026, 3, 3, 4, tzinfo=UTC))
+    text = " ".join(read(space.render()).text.split())
+    assert "Nothing unusual in 10 min of last night" in text and "There was nothing unusual last night." in text
+    assert "Earlier events, most unusual first" in text and text.count("Number 1.") == 1

@@ -246,6 +246,60 @@ def test_a_time_line_zooms_by_buttons_keys_and_from_an_event(browser, pages):
     tab.close()
 
 
+def test_values_of_a_time_line_are_read_with_the_pointer_and_by_keyboard(browser, pages):
+    tab = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
+    tab.goto(pages[0].as_uri())
+    line = tab.locator(".timeline").first
+    slider, drawing = line.get_by_role("slider"), line.locator("svg")
+    seconds = float(line.get_attribute("data-seconds"))
+
+    def told():
+        return slider.get_attribute("aria-valuetext")
+
+    def at():
+        return float(slider.get_attribute("aria-valuenow"))
+
+    def opacity():
+        return slider.evaluate("e => getComputedStyle(e).opacity")
+
+    line.locator(".view").scroll_into_view_if_needed()
+    box = line.locator(".view").bounding_box()
+    share = float(line.locator(".marks a[data-event='2']").get_attribute("data-at"))
+    assert opacity() == "0"
+    tab.mouse.move(box["x"] + share * box["width"], box["y"] + 100)
+    peak = re.search(r"Peak (\S+) at 00:4", tab.locator(".camera").first.text_content())[1]
+    assert re.fullmatch(rf"2026-03-03 22:15:4\d, score {peak}, an alarm, event 2, \S+ objects an hour", told())
+    assert opacity() == "1"
+    assert slider.inner_text().splitlines()[1:3] == [f"score {peak}, an alarm", "event 2"]
+    tab.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 100)
+    assert "alarm" not in told() and "event" not in told()
+    tab.mouse.move(box["x"], box["y"] - 200)
+    assert opacity() == "0"
+
+    slider.focus()
+    assert opacity() == "1"
+    tab.keyboard.press("Home")
+    assert at() == 0 and told().startswith("2026-03-03 22:15:00, score ")
+    tab.keyboard.press("ArrowRight")
+    pixel = seconds / box["width"]
+    assert at() == pytest.approx(4 * pixel, abs=0.1)
+    tab.keyboard.press("PageUp")
+    assert at() == pytest.approx(64 * pixel, abs=0.1)
+    tab.keyboard.press("ArrowLeft")
+    assert at() == pytest.approx(60 * pixel, abs=0.1)
+    tab.keyboard.press("End")
+    assert at() == pytest.approx(seconds, abs=0.1)
+    for _ in range(4):
+        tab.keyboard.press("+")  # about what is read
+    left, _, width, _ = map(float, drawing.get_attribute("viewBox").split())
+    assert width == pytest.approx(1000 / 16) and left + width == pytest.approx(1000)
+    tab.keyboard.press("Home")
+    assert at() == pytest.approx(left / 1000 * seconds, abs=0.2)
+    tab.keyboard.press("ArrowLeft")  # what is shown follows
+    assert float(drawing.get_attribute("viewBox").split()[0]) < left
+    tab.close()
+
+
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_clips_play_in_view_unless_motion_is_unwanted(browser, pages, motion):
     tab = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion=motion)
@@ -279,10 +333,30 @@ def test_a_time_line_after_midnight_tells_the_next_date(browser, small):
     tab.goto(small.as_uri())
     shown = tab.locator(".range-shown").first
     assert shown.inner_text() == "2026-03-01 23:59:40 – 2026-03-02 00:00:40"
+    ticks = tab.locator(".ticks").first.locator("span")
+    assert {tick[:6] for tick in ticks.all_inner_texts()} == {"03-01 ", "03-02 "}
     tab.locator(".view").first.focus()
     for key in ("+", "+", "+", "End"):
         tab.keyboard.press(key)
     assert shown.inner_text().startswith("2026-03-02 00:00:3")
+    assert all(re.fullmatch(r"00:00:\d\d", tick) for tick in ticks.all_inner_texts())  # one day need not be told
+    tab.close()
+
+
+def test_a_time_line_of_many_nights_opens_at_the_last_one(browser, tmp_path):
+    space = Workspace(tmp_path)
+    for day in range(1, 6):
+        began = datetime(2026, 3, day, 22, tzinfo=UTC)
+        space.video(f"gate/{day}.mp4", bumps(60, day), [event(day, recorded_at=began)], recorded_at=began)
+    space.render()
+    tab = browser.new_page(viewport={"width": 1000, "height": 900}, reduced_motion="reduce")
+    tab.goto((tmp_path / "report/index.html").as_uri())
+    shown = tab.locator(".range-shown").first
+    assert shown.inner_text() == "2026-03-05 22:00:00 – 22:01:00"
+    tab.get_by_role("button", name="All", exact=True).click()
+    assert shown.inner_text() == "2026-03-01 22:00:00 – 2026-03-05 22:01:00"
+    tab.get_by_role("button", name="Last night").click()
+    assert shown.inner_text() == "2026-03-05 22:00:00 – 22:01:00"
     tab.close()
 
 

@@ -126,6 +126,11 @@ def test_from_any_folder_inside(template: Path, monkeypatch: pytest.MonkeyPatch,
         ({"name": "event"}, "no table is called 'event'; .*'videos', 'frames', 'events'.*"),
         ({"name": "index"}, "no table is called 'index'"),
         ({"name": "events", "columns": ["kind", "when"]}, r"events has no column 'when'; of \d\d, the nearest are '"),
+        (
+            {"name": "frames", "columns": "score"},
+            r"`columns` should be a list of names, found 'score'; write \['score'\]",
+        ),
+        ({"name": "frames", "rev": ""}, "revision '' cannot be read from .*: unknown Git revision"),
         ({"name": "frames", "camera": "gat"}, "no camera is called 'gat' in videos; there are 'gate', 'north yard'"),
         ({"name": "metrics", "camera": "gat"}, r"no camera is called 'gat' in metrics; there are '\*', 'gate'"),
         ({"name": "frames", "video": "x.mp4"}, "no video is called 'x.mp4' in videos; there are 'gate/a.mp4', "),
@@ -205,6 +210,15 @@ def test_data_on_a_remote_needs_no_pull(repo: Path, tmp_path: Path) -> None:
     assert len(results.load("events", rev="HEAD", camera="gate", repo=clone)) == 2
     with pytest.raises(UserError, match=r"not made yet in .*`dvc pull`"):
         results.load("events", repo=clone)
+
+
+def test_a_shallow_clone_says_how_to_get_the_rest(repo: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{repo}", str(clone))
+    with pytest.raises(UserError, match=r"unknown Git revision; .* and `git fetch --unshallow` brings the others"):
+        results.load("events", rev="HEAD~1", repo=clone)
+    with pytest.raises(UserError, match=r"`git log --oneline` lists the commits"):
+        results.load("events", rev="HEAD~9", repo=repo)
 
 
 def test_no_git(tmp_path: Path) -> None:

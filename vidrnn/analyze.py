@@ -31,7 +31,7 @@ Event = dict[str, Any]
 
 
 def choose_camera(models: Path, source: Path, camera: str | None) -> str:
-    """The camera whose model is asked: the one named, that of the file's folder, or the only one.
+    """The camera whose model is asked: the one named, that of the nearest folder above the file, or the only one.
 
     Raises:
         UserError: there is none such, or no model at all.
@@ -40,10 +40,11 @@ def choose_camera(models: Path, source: Path, camera: str | None) -> str:
     if not known:
         raise UserError(f"{models}: holds no model yet; run `dvc repro`, or `dvc pull` to fetch one made elsewhere")
     if camera is None:
-        folder = source.resolve().parent.name
-        if folder not in known and len(known) > 1:
-            raise UserError(f"{source}: of which camera? Name it with --camera; {nearest(folder, known)}")
-        camera = folder if folder in known else known[0]
+        folders = [folder.name for folder in source.absolute().parents]  # a link stands where it is
+        found = next((folder for folder in folders if folder in known), None)
+        if found is None and len(known) > 1:
+            raise UserError(f"{source}: of which camera? Name it with --camera; {nearest(folders[0], known)}")
+        camera = found or known[0]
     if camera not in known:
         raise UserError(f"no camera with a model is called {camera!r}; {nearest(camera, known)}")
     return camera

@@ -4,27 +4,25 @@ What is heavy is imported inside the commands, so that `vidrnn --help` answers a
 """
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
-from vidrnn import __version__
-from vidrnn.errors import UserError, VidrnnError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from vidrnn import __version__, printing
+from vidrnn.errors import UserError, VidrnnError, nearest
+from vidrnn.phrases import plural
 
 REPORT = Path("data/report/index.html")
 NIGHTLY_TREE = Path(".nightly/tree")  # where nights work
-SHOWN_ROWS = 20  # of a table that is read by eye, unless --limit says otherwise
-CELL_WIDTH = 40  # characters, by eye
 TABLES = "videos, frames, events, detections, tracks, segments, embeddings, health, promotions, metrics"
+# What tells most of a row, where a terminal has no room for all of it.
+TELLING = {
+    "events": ("camera_id", "recorded_at", "onset_seconds", "rarity", "reason", "event_id"),
+    "videos": ("camera_id", "video_id", "status", "duration_seconds", "recorded_at", "message"),
+}
 
 commands = typer.Typer(
     help="Unlabelled video in, trusted tables out.",
@@ -77,7 +75,9 @@ def _options(
 
 @commands.command()
 def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser, too.")] = False) -> None:
-    """Say where the report is: yours or that of the last night, whichever is newer.
+    """Say where the newest report is, and open it.
+
+    Yours or that of the last night, whichever is newer.
 
     Example: vidrnn report --open
     """
@@ -88,7 +88,7 @@ def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the 
     if not found:
         raise UserError(f"{root / REPORT}: not made yet; run `dvc repro`")
     path = max(found, key=lambda path: path.stat().st_mtime)
-    with _output() as out:
+    with printing.output() as out:
         print(path, path.as_uri(), sep="\n", file=out)
     if open_it:
         import webbrowser
@@ -108,7 +108,7 @@ def metrics(
     """
     from vidrnn import results
 
-    _print_nested(results.metrics(rev=rev), as_json)
+    printing.measures(results.metrics(rev=rev), as_json)
 
 
 @commands.command()
@@ -135,10 +135,10 @@ def table(
     wanted = None if columns is None else [column.strip() for column in columns.split(",")]
     frame = results.load(name, rev=rev, camera=camera, video=video, start=start, end=end, columns=wanted)
     if as_csv:
-        with _output() as out:
-            _lists_as_text(_plain(frame.head(limit) if limit is not None else frame)).to_csv(out, index=False)
+        printing.csv(frame, limit)
     else:
-        _print_rows(frame, limit, as_json)
+        first = () if wanted else TELLING.get(name, ())
+        printing.rows(frame, limit, as_json, _quiet, first, more="--columns A,B or --json")
 
 
 @commands.command()
@@ -151,12 +151,11 @@ def columns(
     Example: vidrnn columns events
     """
     from vidrnn.columns import describe
-    from vidrnn.errors import nearest
     from vidrnn.schema import SCHEMAS
 
     if name not in _table_names():
         raise UserError(f"no table is called {name!r}; {nearest(name, _table_names())}")
-    _print_nested({column: describe(name, column) for column in SCHEMAS[name].names}, as_json)
+    printing.nested({column: describe(name, column) for column in SCHEMAS[name].names}, as_json)
 
 
 @commands.command()
@@ -166,7 +165,9 @@ def find(
     rev: Rev = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the moments of the same camera that are most like an event, or a moment of a file.
+    """Print the moments most like an event, or like a moment.
+
+    Those of the same camera, reported or not.
 
     Example: vidrnn find gate/a.mp4@1:23.5 --limit 5
     """
@@ -176,7 +177,7 @@ def find(
     from vidrnn.find import find as similar
 
     found = similar(query, limit, rev=rev)
-    _print_rows(pd.DataFrame(found.moments), None, as_json)
+    printing.rows(pd.DataFrame(found.moments), None, as_json, _quiet)
     if found.num_windows > EXACT_WINDOWS and not _quiet:
         print(
             f"{found.num_windows} windows were compared one by one; for searches among so many, put results.open"
@@ -190,13 +191,15 @@ def versions(
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the newest N.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print every committed version of the data and the model, the newest first: measures, and params that differ.
+    """Print every committed version, the newest first.
+
+    Of the data and the model, with measures, and params that differ.
 
     Example: vidrnn versions --limit 5
     """
     from vidrnn import results
 
-    _print_rows(results.versions(), limit, as_json)
+    printing.rows(results.versions(), limit, as_json, _quiet)
 
 
 @commands.command()
@@ -209,13 +212,15 @@ def diff(
     limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the first N rows.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print which events, or rows of another table, appeared, vanished or changed between two revisions.
+    """Print what changed between two revisions.
+
+    Which events, or rows of another table, appeared, vanished or changed.
 
     Example: vidrnn diff model/v11 model/v12 --json
     """
     from vidrnn import results
 
-    _print_rows(results.diff(name, rev_a, rev_b), limit, as_json)
+    printing.rows(results.diff(name, rev_a, rev_b), limit, as_json, _quiet)
 
 
 @commands.command()
@@ -224,27 +229,32 @@ def lineage(
     rev: Rev = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print where an event comes from: file, hash, time, params, model and commit, searched for in the history.
+    """Print where an event comes from.
+
+    File, hash, time, params, model and commit, searched for in the history.
 
     Example: vidrnn lineage 3f0c2a9d41b7e655
     """
     from vidrnn import results
 
-    _print_nested(results.lineage(event_id, rev=rev), as_json)
+    printing.nested(results.lineage(event_id, rev=rev), as_json)
 
 
 @commands.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Look at Python, packages, torch and CUDA, FFmpeg, Ray, Prefect, Git, DVC remote and disk; say what to do.
+    """Look for what runs need, and say what to do.
 
-    Exits with 1 where runs would fail. Example: vidrnn doctor
+    Python, packages, torch and CUDA, FFmpeg, Ray, Prefect, Git, the checkout, the DVC remote and the disk. Exits with 1
+    where runs would fail.
+
+    Example: vidrnn doctor
     """
     from dataclasses import asdict
 
     from vidrnn.doctor import examine
 
     findings = list(examine(Path.cwd()))
-    with _output() as out:
+    with printing.output() as out:
         if as_json:
             print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False), file=out)
         else:
@@ -265,7 +275,9 @@ def add(
         bool, typer.Option("--watched", help="What is complete in the folders of nightly.watch.")
     ] = False,
 ) -> None:
-    """Bring footage into the footage folder; a file that is there already is left as it is.
+    """Bring footage into the footage folder.
+
+    A file that is there already is left as it is.
 
     Example: vidrnn add /media/card/DCIM --camera north-gate
     """
@@ -279,22 +291,27 @@ def add(
     root = find_root(".")
     params = load_params(root / "params.yaml")
     footage = intake.footage_folder(root, params.data.videos)
-    with _output() as out:
+    with printing.output() as out:
         if paths:
             new, old = intake.add(paths, footage, camera, link)
-            print(f"{new} files came into {footage}, {old} were there already", file=out)
+            print(f"{plural(new, 'file')} came into {footage}, {old} were there already", file=out)
         else:
             found = intake.take_watched(params.nightly.watch, footage, root / RETIRED)
             for path, reason in found.waiting.items():
                 print(f"left for next time: {path}: {reason}", file=out)
-            print(f"{found.taken} files came into {footage}, {len(found.waiting)} are left for next time", file=out)
+            print(
+                f"{plural(found.taken, 'file')} came into {footage}, {len(found.waiting)} left for next time", file=out
+            )
 
 
 @commands.command()
 def retire() -> None:
-    """Remove footage beyond nightly.keep_days and nightly.keep_gigabytes, once its features are made.
+    """Remove footage that is older, or more, than you keep.
 
-    Its rows and features stay; data/retired.csv names it. Example: vidrnn retire
+    What lies beyond nightly.keep_days and nightly.keep_gigabytes, once its features are made. Its rows and features
+    stay; data/retired.csv names it.
+
+    Example: vidrnn retire
     """
     from datetime import UTC, datetime
 
@@ -306,10 +323,10 @@ def retire() -> None:
     params = load_params(root / "params.yaml")
     footage = intake.footage_folder(root, params.data.videos)
     gone = intake.retire(root, footage, params.nightly, datetime.now(UTC))
-    with _output() as out:
+    with printing.output() as out:
         for video_id in gone:
             print(f"removed: {video_id}", file=out)
-        print(f"{len(gone)} files were removed from {footage}", file=out)
+        print(f"{plural(len(gone), 'file')} removed from {footage}", file=out)
 
 
 class Verdict(StrEnum):
@@ -322,10 +339,12 @@ class Verdict(StrEnum):
 @commands.command()
 def mark(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="An event_id, as the report and the table show it.")],
-    verdict: Annotated[Verdict, typer.Argument(help="What it is.")],
+    verdict: Annotated[Verdict, typer.Argument(metavar="normal|unusual", help="What it is.")],
     note: Annotated[str, typer.Option(help="Why, for people.")] = "",
 ) -> None:
-    """Say of an event that it is normal or unusual; the next training learns from it, or leaves it out.
+    """Say of an event that it is normal or unusual.
+
+    The next training learns from what is normal, and not from what is unusual.
 
     Example: vidrnn mark 3f2a9c0b6d1e4f57 normal --note "the gardener"
     """
@@ -339,7 +358,7 @@ def mark(
     same = {name: found[name] for name in ("event_id", "camera_id", "video_id", "sha256", "onset_pts", "offset_pts")}
     said = {"verdict": verdict.value, "note": " ".join(note.split())}
     add_mark(find_root(".") / FEEDBACK, Mark(**{**same, **box, **said}))
-    with _output() as out:
+    with printing.output() as out:
         print(f"event {event} is marked as {verdict.value}; the next training takes note of it", file=out)
 
 
@@ -355,7 +374,9 @@ def analyze(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for the unusual in any file with the current model: print events as they are found, write the tables.
+    """Look for the unusual in any file, at once.
+
+    With the current model: prints events as they are found, and writes the tables.
 
     Example: vidrnn analyze north-gate.mp4 --camera north-gate --annotate
     """
@@ -375,7 +396,7 @@ def analyze(
             seconds = f"{event['onset_seconds']:8.1f} – {event['offset_seconds']:.1f} s"
             print(f"{seconds}  score {event['peak_score']:.2f}  {event['reason']}", flush=True)
 
-    with _output():
+    with printing.output():
         events = one.analyze(file, one.choose_camera(models, file, camera), models, params, target, tell)
         for event in events.to_pylist():
             if event["kind"] != "unusual":  # known in the end alone
@@ -383,41 +404,33 @@ def analyze(
     if annotated:
         one.annotate(file, target, target / "annotated.mp4")
     if as_json:
-        _print_rows(events.to_pandas(types_mapper=pd.ArrowDtype), None, as_json)
+        printing.rows(events.to_pandas(types_mapper=pd.ArrowDtype), None, as_json, _quiet)
     elif not _quiet:
-        print(f"{events.num_rows} events; tables and pictures are in {target}")
+        print(f"{plural(events.num_rows, 'event')}; tables and pictures are in {target}")
 
 
 @commands.command()
 def rollback(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A published one, as in model/v3.")],
 ) -> None:
-    """Make an earlier version the champion again, bring scores and tables up to date with it, and publish that.
+    """Make an earlier version the champion again.
 
-    The candidates that came after it are not promoted again. Example: vidrnn rollback model/v3
+    Brings scores and tables up to date with it, and publishes that. The candidates that came after it are not promoted
+    again.
+
+    Example: vidrnn rollback model/v3
     """
     import subprocess
 
-    from vidrnn.revisions import find_root
+    from vidrnn.revisions import Repository
 
-    script = find_root(".") / "flows/nightly.py"
+    here = Repository.at(".")
+    script, published = here.root / "flows/nightly.py", here.tags("model/v*")
     if not script.is_file():
         raise UserError(f"{script}: not there; run this in the checkout whose nights are to go back")
+    if version not in published:
+        raise UserError(f"no published version is called {version!r}; {nearest(version, published[::-1])}")
     raise SystemExit(subprocess.run([sys.executable, str(script), "--back-to", version]).returncode)
-
-
-def _print_rows(frame: "pd.DataFrame", limit: int | None, as_json: bool) -> None:
-    """All rows, or the first `limit`, as JSON; by eye no more than a screenful unless asked for."""
-    with _output() as out:
-        if as_json:
-            rows = _plain(frame.head(limit) if limit is not None else frame).to_dict("records")
-            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
-            print("[", ",\n ".join(lines), "]", sep="", file=out)
-        else:
-            shown = frame.head(SHOWN_ROWS if limit is None else limit)
-            out.write(_grid(_lists_as_text(_plain(shown)), out))
-            if not _quiet:
-                out.write(f"{len(frame)} rows; {len(shown)} shown\n")
 
 
 def _find_event(event_id: str) -> dict[str, Any]:
@@ -428,124 +441,24 @@ def _find_event(event_id: str) -> dict[str, Any]:
     """
     from vidrnn import results
 
+    known: set[str] = set()
+    absent: UserError | None = None
     for rev in (None, "latest"):
         try:
-            events = results.load("events", rev=rev).query("event_id == @event_id").to_dict("records")
+            frame = results.load("events", rev=rev)
+            known |= set(frame["event_id"])
+            events = frame.query("event_id == @event_id").to_dict("records")
             if events:
                 videos = results.load("videos", rev=rev, video=events[0]["video_id"], columns=["sha256"])
                 row = {str(name): value for name, value in events[0].items()}
                 return {**row, "sha256": videos["sha256"].iloc[0]}
-        except UserError:
-            continue  # nothing has been made here
-    raise UserError(f"no event is called {event_id!r}, here or in the last published night; see `vidrnn table events`")
-
-
-@contextmanager
-def _output() -> Iterator[TextIO]:
-    """Yield standard output; a reader that has seen enough, such as `head`, ends the program without a word."""
-    try:
-        yield sys.stdout
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
-        raise typer.Exit from None
-
-
-def _print_nested(found: dict[str, Any], as_json: bool) -> None:
-    """Nested objects, as JSON or as a table of their innermost values."""
-    with _output() as out:
-        if as_json:
-            print(json.dumps(found, indent=2, ensure_ascii=False), file=out)
-        else:
-            import pandas as pd
-
-            from vidrnn.revisions import leaves
-
-            named = [(name, _text(value)) for name, value in leaves(found)]
-            out.write(_grid(pd.DataFrame(named, columns=["name", "value"]), out))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _plain(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Times as ISO 8601 text, single-precision numbers by their shortest digits (0.1, not 0.10000000149), no NaN."""
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = pa.Table.from_pandas(frame, preserve_index=False)
-    for place, field in enumerate(columns.schema):
-        if pa.types.is_timestamp(field.type):
-            texts = pc.strftime(columns[field.name], "%Y-%m-%dT%H:%M:%SZ")
-            columns = columns.set_column(place, field.name, texts)
-        elif pa.types.is_floating(field.type):
-            digits = columns[field.name]
-            if pa.types.is_float32(field.type):
-                digits = digits.cast(pa.string()).cast(pa.float64())
-            numbers = pc.if_else(pc.is_nan(digits), pa.scalar(None, pa.float64()), digits)
-            columns = columns.set_column(place, field.name, numbers)
-    plain: pd.DataFrame = columns.to_pandas(types_mapper=pd.ArrowDtype)
-    return plain
-
-
-def _lists_as_text(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The same, with lists as JSON text, for where a cell is text."""
-    import pandas as pd
-    import pyarrow as pa
-
-    for name, dtype in frame.dtypes.items():
-        if isinstance(dtype, pd.ArrowDtype) and (
-            pa.types.is_list(dtype.pyarrow_dtype) or pa.types.is_fixed_size_list(dtype.pyarrow_dtype)
-        ):
-            frame[name] = [None if value is None else json.dumps(list(value)) for value in frame[name].array]
-    return frame
-
-
-def _grid(frame: "pd.DataFrame", out: TextIO) -> str:
-    """A table for the eye: on a terminal, of as many columns as fit; elsewhere whole, and without colour."""
-    import pandas as pd
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    cells = {
-        str(name): ["" if pd.isna(value) else _cell(value) for value in frame[name].tolist()] for name in frame.columns
-    }
-    widths = {name: max(map(cell_len, [name, *texts])) for name, texts in cells.items()}
-    console = Console(file=out)
-    if out.isatty():
-        widths = {name: min(width, CELL_WIDTH) for name, width in widths.items()}
-        taken = 1
-        fitting: list[str] = []
-        for name, width in widths.items():
-            taken += width + 3
-            if taken > console.width and fitting:
-                break
-            fitting.append(name)
-    else:
-        fitting = list(cells)
-        console = Console(file=out, width=1 + sum(width + 3 for width in widths.values()))
-    grid = Table()
-    for name in fitting:
-        grid.add_column(Text(name), no_wrap=True, overflow="ellipsis", max_width=widths[name])
-    for row in zip(*(cells[name] for name in fitting), strict=True):
-        grid.add_row(*map(Text, row))
-    with console.capture() as captured:
-        console.print(grid)
-    hidden = [name for name in cells if name not in fitting]
-    note = f"{len(hidden)} more columns, to be had with --columns: {', '.join(hidden)}\n" if hidden else ""
-    note = "" if _quiet else note
-    return captured.get() + note
-
-
-def _cell(value: Any) -> str:
-    """A value on one line, numbers to six digits."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "".join(character if character.isprintable() else " " for character in str(value))
+        except UserError as error:
+            absent = absent or error  # nothing has been made here
+    if absent and not known:
+        raise absent
+    raise UserError(
+        f"no event is called {event_id!r}, here or in the last published night; {nearest(event_id, sorted(known))}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What the report shows of an event beside its row: pictures, box and trails, similar events, and what to type."""
+"""What the report shows of an event beside its row: pictures, box and trails, similar moments, and what to type."""
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ class Trail:
 
 
 @dataclass(frozen=True)
+class Like:
+    """A moment that is like an event.
+
+    Attributes:
+        video_id, onset_seconds: where it begins.
+        recorded_at: and when that was, where known.
+        similarity: 1 is the same.
+        number: of an event that it falls into; None of what was never reported.
+    """
+
+    video_id: str
+    onset_seconds: float
+    recorded_at: datetime | None
+    similarity: float
+    number: int | None
+
+
+@dataclass(frozen=True)
 class Card:
     """All of an event.
 
@@ -48,7 +67,7 @@ class Card:
         size: width and height of the picture in pixels, None where unknown.
         box: x, y, width and height inside the picture.
         trails: of objects that touch the box, the most unusual first.
-        similar: events (number, similarity) that are like it.
+        similar: moments that are like it, the most similar first.
         commands: (what it is for, what to type).
     """
 
@@ -57,7 +76,7 @@ class Card:
     size: tuple[int, int] | None
     box: list[float] | None
     trails: list[Trail]
-    similar: list[tuple[int, float]]
+    similar: list[Like]
     commands: list[tuple[str, str]]
 
 
@@ -67,7 +86,7 @@ def make_cards(
     footage: str,
     events: Sequence[Row],
     videos: dict[str, Row],
-    similar: dict[str, list[tuple[int, float]]],
+    similar: dict[str, list[Like]],
     page: Path,
 ) -> list[Card]:
     """The cards of events, in their order.
@@ -77,7 +96,7 @@ def make_cards(
         footage: the folder of the videos, as the user names it.
         events: their rows, each with its `number`.
         videos: rows of the table `videos` by video_id.
-        similar: numbers and similarities of other events, by event_id.
+        similar: moments that are like an event, by event_id.
         page: the file that it all goes into.
     """
     media = embed_events(media_dir, [(event["camera_id"], event["event_id"]) for event in events], page)
@@ -88,7 +107,7 @@ def make_cards(
         size = (width, height) if width and height else None
         moving = trails.get(event["event_id"], []) if size else []
         found = similar.get(event["event_id"], [])
-        cards.append(Card(event, shown, size, _box(event, size), moving, found, _commands(event, footage)))
+        cards.append(Card(event, shown, size, _box(event, size), moving, found, _commands(event, found, footage)))
     return cards
 
 
@@ -136,14 +155,22 @@ def _trail(seconds: Any, boxes: Any, lasts: float) -> Trail:
     return Trail(points, moving, lasts)
 
 
-def _commands(event: Row, footage: str) -> list[tuple[str, str]]:
+def _commands(event: Row, similar: Sequence[Like], footage: str) -> list[tuple[str, str]]:
     event_id, video_id = quoted(event["event_id"]), event["video_id"]
     start, _ = clip_interval(*(event[f"{name}_seconds"] for name in ("onset", "offset", "peak")))
     return [
         ("Nothing to worry about", f"vidrnn mark {event_id} normal"),
         ("Rightly reported", f"vidrnn mark {event_id} unusual"),
-        ("Open the footage there", f"ffplay -ss {start:.1f} {quoted(f'{footage}/{video_id}')}"),
-        ("Find moments like it", f"vidrnn find {event_id}"),
+        ("Open the footage there", _open(footage, video_id, start)),
+        *(
+            (f"Open what is {100 * one.similarity:.0f} % like it", _open(footage, one.video_id, one.onset_seconds))
+            for one in similar
+        ),
+        ("Find more that is like it", f"vidrnn find {event_id}"),
         ("Trace it back to file, model and commit", f"vidrnn lineage {event_id}"),
         ("All events of this video", f"vidrnn table events --video {quoted(video_id)}"),
     ]
+
+
+def _open(footage: str, video_id: str, seconds: float) -> str:
+    return f"ffplay -ss {seconds:.1f} {quoted(f'{footage}/{video_id}')}"

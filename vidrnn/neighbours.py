@@ -1,14 +1,18 @@
-"""Which events of a camera are most alike, by the table `embeddings`; `find.py` searches among all moments."""
+"""Which events, and which moments, of a camera are most like an event, by the table `embeddings`.
 
+`find.py` answers the same for one event, or for any moment, at any revision.
+"""
+
+import math
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidrnn.embeddings import Array, mean_vector, windows_in
+from vidrnn.embeddings import HOP_SECONDS, WINDOW_SECONDS, Array, Seconds, mean_vector, windows_in
 from vidrnn.schema import SCHEMAS, as_rows
 from vidrnn.storage import read_table, video_path
 
@@ -24,9 +28,22 @@ class Neighbour:
     similarity: float
 
 
-def neighbours(
-    tables: Path, events: Sequence[dict[str, Any]], limit: int, wanted: Collection[str] | None = None
-) -> dict[str, list[Neighbour]]:
+@dataclass(frozen=True)
+class Moment:
+    """A stretch of a video that is like an event; a similarity of 1 is the same."""
+
+    video_id: str
+    onset_seconds: float
+    offset_seconds: float
+    similarity: float
+
+    @property
+    def span(self) -> Span:
+        """Where it is."""
+        return self.video_id, self.onset_seconds, self.offset_seconds
+
+
+def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> dict[str, list[Neighbour]]:
     """The most similar of some events to each of them, among those of its camera, the most similar first.
 
     Events whose windows touch see the same frames; they are no neighbours.
@@ -36,7 +53,6 @@ def neighbours(
         events: rows of the table `events`; `event_id`, `camera_id`, `video_id`, `onset_seconds` and `offset_seconds`
             count.
         limit: how many neighbours of each at most.
-        wanted: ids of those whose neighbours are asked for; None for all.
 
     Returns:
         By event_id, in the order of `events`; none for an event of a video that has no windows.
@@ -44,15 +60,11 @@ def neighbours(
     Raises:
         SchemaError: a table is damaged, or of another version.
     """
-    found: dict[str, list[Neighbour]] = {
-        event["event_id"]: [] for event in events if wanted is None or event["event_id"] in wanted
-    }
+    found: dict[str, list[Neighbour]] = {event["event_id"]: [] for event in events}
     for camera_id in dict.fromkeys(event["camera_id"] for event in events):
         ids, spans, vectors = _described(tables, [event for event in events if event["camera_id"] == camera_id])
-        asked = [k for k, event_id in enumerate(ids) if event_id in found]
-        for first in range(0, len(asked), _ROWS):
-            own = asked[first : first + _ROWS]
-            for k, row in zip(own, vectors[own] @ vectors.T, strict=True):
+        for first in range(0, len(ids), _ROWS):
+            for k, row in enumerate(vectors[first : first + _ROWS] @ vectors.T, start=first):
                 ranked = (
                     other for other in np.argsort(-row, kind="stable").tolist() if not touch(spans[k], spans[other])
                 )
@@ -61,6 +73,58 @@ def neighbours(
                 ]
                 found[ids[k]] = best
     return found
+
+
+def moments(
+    tables: Path, events: Sequence[dict[str, Any]], videos: Sequence[dict[str, Any]], limit: int, apart: float = 0.0
+) -> dict[str, list[Moment]]:
+    """The moments of its camera that are most like each of some events, whether anything was reported of them or not.
+
+    Windows that touch those of the event are left out, and of windows that touch one another the best stands for all.
+
+    Args:
+        tables: the root of the tables of videos, with a folder `embeddings`.
+        events: rows of the table `events`, as for `neighbours`.
+        videos: rows of the table `videos`, those among which is searched; of equals the first is named.
+        limit: how many moments of each at most.
+        apart: windows touch if fewer seconds than this lie between them.
+
+    Returns:
+        By event_id, in the order of `events`, the most similar first; none for an event of a video without windows.
+
+    Raises:
+        SchemaError: a table is damaged, or of another version.
+    """
+    found: dict[str, list[Moment]] = {event["event_id"]: [] for event in events}
+    kept = limit * math.ceil(2 * (WINDOW_SECONDS + apart) / HOP_SECONDS)  # each that is taken leaves out so many
+    for camera_id in dict.fromkeys(event["camera_id"] for event in events):
+        ids, spans, asked = _described(tables, [event for event in events if event["camera_id"] == camera_id])
+        best: list[list[Moment]] = [[] for _ in ids]
+        for video_id in (video["video_id"] for video in videos if video["camera_id"] == camera_id and ids):
+            path = video_path(tables / "embeddings", camera_id, video_id)
+            if not path.is_file():
+                continue
+            starts, ends, vectors = _windows(path)
+            for k, alike in enumerate((vectors @ asked.T).T):
+                if video_id == spans[k][0]:
+                    alike[(starts < spans[k][2] + apart) & (ends > spans[k][1] - apart)] = -np.inf
+                least = best[k][-1].similarity if len(best[k]) == kept else -np.inf
+                rows = np.flatnonzero(alike > least)
+                order = rows[np.argsort(-alike[rows], kind="stable")][:kept].tolist()
+                near = [Moment(video_id, float(starts[row]), float(ends[row]), float(alike[row])) for row in order]
+                best[k] = sorted([*best[k], *near], key=lambda one: -one.similarity)[:kept]
+        found |= {event_id: _apart(ranked, limit, apart) for event_id, ranked in zip(ids, best, strict=True)}
+    return found
+
+
+def _apart(ranked: list[Moment], limit: int, apart: float) -> list[Moment]:
+    """The best that do not touch a better one."""
+    taken: list[Moment] = []
+    for one in ranked:
+        wide = one.video_id, one.onset_seconds - apart, one.offset_seconds + apart
+        if len(taken) < limit and not any(touch(wide, other.span) for other in taken):
+            taken.append(one)
+    return taken
 
 
 def touch(one: Span, other: Span) -> bool:
@@ -80,12 +144,17 @@ def _described(tables: Path, events: Sequence[dict[str, Any]]) -> tuple[list[str
         path = video_path(tables / "embeddings", own[0]["camera_id"], video_id)
         if not path.is_file():  # as of footage that is no longer scored
             continue
-        windows = read_table(path, SCHEMAS["embeddings"], ["onset_seconds", "offset_seconds", "vector"])
-        starts, ends = windows["onset_seconds"].to_numpy(), windows["offset_seconds"].to_numpy()
-        rows = as_rows(windows["vector"])
+        starts, ends, rows = _windows(path)
         for event in own:
             chosen = windows_in(starts, ends, event["onset_seconds"], event["offset_seconds"])
             ids.append(event["event_id"])
             spans.append((video_id, float(starts[chosen].min()), float(ends[chosen].max())))
             vectors.append(mean_vector(rows[chosen]))
     return ids, spans, np.array(vectors, np.float32)
+
+
+def _windows(path: Path) -> tuple[Seconds, Seconds, Array]:
+    """From when until when each window of a video lasts, in seconds, and its vector."""
+    table = read_table(path, SCHEMAS["embeddings"], ["onset_seconds", "offset_seconds", "vector"])
+    starts, ends = table["onset_seconds"].to_numpy(), table["offset_seconds"].to_numpy()
+    return starts, ends, as_rows(table["vector"])

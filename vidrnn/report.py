@@ -24,9 +24,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vidrnn import phrases
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.embed import FEW, embed_segment
-from vidrnn.event_cards import make_cards
+from vidrnn.event_cards import Like, make_cards
 from vidrnn.measures import GATE_MEASURES, MEASURES, read_figures
-from vidrnn.neighbours import neighbours
+from vidrnn.neighbours import Moment, moments, touch
+from vidrnn.nights import KINDS, dates_of, last_night, night_of, recorded, state_of, with_incidents
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, replacing, video_path
@@ -35,20 +36,14 @@ from vidrnn.timeline import HEIGHT, LANES, Stretch, Timeline, appeared, draw, re
 CURVE_BINS = 300, 4000  # a video's curve keeps the lowest and highest score of each: fewer the more videos there are
 ALL_BINS = 24_000  # of all curves together, so that the page stays small
 LISTED_EVENTS = 500  # rows of the list of events without a picture
-SIMILAR, LEAST_ALIKE = 3, 0.3  # events that are named beside one, of those that are so alike at least
+SIMILAR, LEAST_ALIKE = 3, 0.3  # moments that are named beside an event, of those that are so alike at least
+APART_SECONDS = 5.0  # what is nearer to an event, or to a moment that is named, is the same happening
 SHOWN_NIGHTS = 14  # of a camera's health
 SHOWN_SEGMENTS = 12  # of a camera, with a picture
 SHOWN_FILES = 200  # in one list
-TOLD_INCIDENTS = 2  # of a camera and night, in words
 SHOWN_HOURS = 72  # of a camera, the last ones
 STATUSES = ("unreadable", "partial", "ok")  # the order in which files are listed
 STARTS = {"start": "start of the file", "cut": "cut", "fade": "fade", "dissolve": "dissolve", "change": "activity"}
-KINDS = {
-    "unusual": "Unusual",
-    "camera_moved": "Camera moved",
-    "camera_covered": "Camera covered",
-    "signal_lost": "Signal lost",
-}
 
 Row = dict[str, Any]
 
@@ -80,10 +75,13 @@ class Camera:
         threshold: above which it raises alarms.
         gate: its rows of `promotions`.
         line: its time line, None where nothing was scored.
+        recent: of its videos those of the last night.
         num_events, num_tonight: events in all, and those of the last night.
+        state: what is told of it at a glance: `ok` (None of what was taken away), `message` and `night`; None where no
+            night is known.
         nights: its rows of `health`, the newest first, and what its events say of the camera itself.
         hours: objects hour by hour, of footage that knows when it was recorded.
-        scenes: the segments that stand out most, in order; `num_segments` of all.
+        scenes: the segments that stand out most, in order, of the last night if there is one; `num_segments` in all.
     """
 
     camera_id: str
@@ -92,8 +90,10 @@ class Camera:
     threshold: float | None
     gate: list[Row]
     line: Timeline | None
+    recent: list[Stretch]
     num_events: int
     num_tonight: int
+    state: Row | None
     nights: list[Row]
     hours: list[Hour]
     scenes: list[Scene]
@@ -129,27 +129,29 @@ def write_report(
     zone = ZoneInfo(params.data.time_zone)
     videos = read_table(tables_dir / "videos.parquet", SCHEMAS["videos"]).to_pylist()
     videos.sort(key=lambda row: (row["camera_id"], row["recorded_at"] is None, row["recorded_at"], row["video_id"]))
-    events = [event for row in videos for event in _rows(tables_dir, "events", row)]
-    events.sort(key=lambda event: (-event["peak_score"], event["event_id"]))
-    for number, event in enumerate(events, start=1):
-        event["number"] = number
-    shown = events[: params.report.max_events]
-    similar = _similar(tables_dir, events, {event["event_id"] for event in shown})
-    by_video = {row["video_id"]: row for row in videos}
-    cards = make_cards(tables_dir, media_dir, params.data.videos, shown, by_video, similar, out)
-
+    of_video = {
+        row["video_id"]: sorted(_rows(tables_dir, "events", row), key=lambda event: event["onset_seconds"])
+        for row in videos
+    }
     bins = min(max(ALL_BINS // max(len(videos), 1), CURVE_BINS[0]), CURVE_BINS[1])
-    of_video: dict[str, list[Row]] = defaultdict(list)
-    for event in sorted(events, key=lambda event: event["onset_seconds"]):
-        of_video[event["video_id"]].append(event)
-    stretches = [
-        stretch for row in videos if (stretch := _stretch(tables_dir, row, of_video[row["video_id"]], bins)) is not None
-    ]
-    night = max((_night(start, zone) for s in stretches if (start := s.video["recorded_at"])), default=None)
+    drawn = (_stretch(tables_dir, row, of_video[row["video_id"]], bins) for row in videos)
+    stretches = [stretch for stretch in drawn if stretch is not None]
+    tonight = last_night(stretches)
     by_night: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for stretch in stretches:
         if began := stretch.video["recorded_at"]:  # an event belongs to the night of its video, as health has it
-            by_night[stretch.video["camera_id"], _night(began, zone)] += stretch.events
+            by_night[stretch.video["camera_id"], night_of(began, zone)] += stretch.events
+
+    fresh = {stretch.video["video_id"] for stretch in tonight}
+    events = [event for own in of_video.values() for event in own]
+    events.sort(key=lambda event: (event["video_id"] not in fresh, -event["peak_score"], event["event_id"]))
+    for number, event in enumerate(events, start=1):
+        event["number"] = number
+    num_tonight = sum(event["video_id"] in fresh for event in events)
+    shown = events[: params.report.max_events]
+    similar = _similar(tables_dir, shown, events, videos)
+    by_video = {row["video_id"]: row for row in videos}
+    cards = make_cards(tables_dir, media_dir, params.data.videos, shown, by_video, similar, out)
 
     gate = _by_camera(read_table(promotions_path, SCHEMAS["promotions"]).to_pylist())
     nights = _by_camera(read_table(health_path, SCHEMAS["health"]).to_pylist())
@@ -161,7 +163,8 @@ def write_report(
     for camera_id in sorted({row["camera_id"] for row in videos} | set(models) | set(gate) | set(nights)):
         own = [stretch for stretch in stretches if stretch.video["camera_id"] == camera_id]
         threshold = figures[camera_id]["threshold"].value if camera_id in figures else None
-        segments = [segment for stretch in own for segment in stretch.segments]
+        recent = [stretch for stretch in own if stretch.video["video_id"] in fresh]
+        told = [with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]]
         cameras.append(
             Camera(
                 camera_id=camera_id,
@@ -170,12 +173,14 @@ def write_report(
                 threshold=threshold,
                 gate=gate[camera_id],
                 line=draw(own, threshold) if own else None,
+                recent=recent,
                 num_events=sum(event["camera_id"] == camera_id for event in events),
-                num_tonight=len(by_night[camera_id, night]) if night else 0,
-                nights=[_with_incidents(row, by_night[camera_id, row["night"]]) for row in nights[camera_id][::-1]],
+                num_tonight=sum(len(stretch.events) for stretch in recent),
+                state=state_of(told, own, recent, tonight, zone),
+                nights=told,
                 hours=_hours(own, zone),
-                scenes=_scenes(media_dir, segments),
-                num_segments=len(segments),
+                scenes=_scenes(media_dir, recent or own),
+                num_segments=sum(len(stretch.segments) for stretch in own),
             )
         )
     script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
@@ -189,21 +194,23 @@ def write_report(
         "heights": (HEIGHT, LANES),
         "kinds": KINDS,
         "measures": MEASURES,
-        "night": night,
-        "num_tonight": sum(camera.num_tonight for camera in cameras),
+        "night": dates_of(tonight, zone),
+        "num_tonight": num_tonight,
         "params": params,
         "params_shown": params.model_dump(
             mode="json",
             include={"data", "index", "features", "model", "train", "gate", "score", "alarms", "evaluate", "report"},
         ),
-        "recorded": _recorded(stretches),
+        "recorded": recorded(tonight),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "seconds": math.fsum(stretch.curve.duration_seconds for stretch in stretches),
+        "seconds": _seconds(stretches),
+        "seconds_tonight": _seconds(tonight),
         "starts": STARTS,
+        "tonight": tonight,
         "many": len(cards) > FEW,
         "limits": {"events": LISTED_EVENTS, "nights": SHOWN_NIGHTS, "files": SHOWN_FILES, "hours": SHOWN_HOURS},
-        "videos": sorted(videos, key=lambda row: STATUSES.index(row["status"])),
+        "videos": sorted(videos, key=lambda row: (STATUSES.index(row["status"]), *_newest_first(row))),
         "zone": zone,
     }
     page = _environment(zone).get_template("report.html").render(context)
@@ -225,13 +232,25 @@ def _by_camera(rows: list[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _similar(tables_dir: Path, events: list[Row], wanted: set[str]) -> dict[str, list[tuple[int, float]]]:
-    """Numbers and similarities of the events that are most like each of those that are wanted."""
-    numbers = {event["event_id"]: event["number"] for event in events}
-    return {
-        name: [(numbers[n.event_id], n.similarity) for n in found if n.similarity >= LEAST_ALIKE]
-        for name, found in neighbours(tables_dir, events, SIMILAR, wanted).items()
-    }
+def _similar(tables_dir: Path, shown: list[Row], events: list[Row], videos: list[Row]) -> dict[str, list[Like]]:
+    """The moments that are most like each event shown, with the most unusual event that each of them falls into."""
+    began = {row["video_id"]: row["recorded_at"] for row in videos}
+    of_video: dict[str, list[Row]] = defaultdict(list)
+    for event in events:
+        of_video[event["video_id"]].append(event)
+
+    def told(one: Moment) -> Like:
+        own, start = of_video[one.video_id], began[one.video_id]
+        inside = (e["number"] for e in own if touch(one.span, (one.video_id, e["onset_seconds"], e["offset_seconds"])))
+        recorded_at = start and start + timedelta(seconds=one.onset_seconds)
+        return Like(one.video_id, one.onset_seconds, recorded_at, one.similarity, next(inside, None))
+
+    found = {}
+    for event_id, near in moments(tables_dir, shown, videos, 4 * SIMILAR, APART_SECONDS).items():
+        likes = [told(one) for one in near if one.similarity >= LEAST_ALIKE]
+        first = {like.number: like for like in likes[::-1] if like.number}  # of an event its best moment
+        found[event_id] = [like for like in likes if not like.number or first[like.number] is like][:SIMILAR]
+    return found
 
 
 def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stretch | None:
@@ -248,18 +267,13 @@ def _stretch(tables_dir: Path, video: Row, events: list[Row], bins: int) -> Stre
     return Stretch(video, curve, events, segments, np.array(objects, np.float64))
 
 
-def _night(when: datetime, zone: tzinfo) -> str:
-    return when.astimezone(zone).date().isoformat()
+def _seconds(stretches: list[Stretch]) -> float:
+    return math.fsum(stretch.curve.duration_seconds for stretch in stretches)
 
 
-def _with_incidents(night: Row, events: list[Row]) -> Row:
-    """A row of `health`, and what the events of that night say of the camera itself: it was moved, covered, or lost."""
-    said = [event["reason"] or KINDS[event["kind"]] for event in events if event["kind"] != "unusual"]
-    if not said:
-        return night
-    more = len(said) - TOLD_INCIDENTS
-    told = [night["message"], *said[:TOLD_INCIDENTS], f"and {more} more" if more > 0 else ""]
-    return night | {"ok": False, "message": "; ".join(text for text in told if text)}
+def _newest_first(video: Row) -> tuple[float, str]:
+    began: datetime | None = video["recorded_at"]
+    return (-began.timestamp() if began else 0.0), video["video_id"]
 
 
 def _hours(stretches: list[Stretch], zone: tzinfo) -> list[Hour]:
@@ -283,37 +297,41 @@ def _hour(when: datetime) -> datetime:
     return when.replace(minute=0, second=0, microsecond=0)
 
 
-def _scenes(media_dir: Path, segments: list[Row]) -> list[Scene]:
-    """Those of the highest boundary score, in order; without a picture, as of sequences, there is nothing to show."""
+def _scenes(media_dir: Path, stretches: list[Stretch]) -> list[Scene]:
+    """The segments that stand out most, in order; without a picture, as of sequences, there is nothing to show."""
+    segments = [segment for stretch in stretches for segment in stretch.segments]
     order = sorted(range(len(segments)), key=lambda k: (-(segments[k]["boundary_score"] or 0.0), k))
     chosen = [segments[k] for k in sorted(order[:SHOWN_SEGMENTS])]
     scenes = [Scene(row, embed_segment(media_dir, row["camera_id"], row["segment_id"])) for row in chosen]
     return scenes if any(scene.picture for scene in scenes) else []
 
 
-def _recorded(stretches: list[Stretch]) -> tuple[datetime, datetime, int] | None:
-    """First and last instant of the scored footage whose time is known, and of how many videos it is."""
-    known = [(s.video["recorded_at"], s.curve.duration_seconds) for s in stretches if s.video["recorded_at"]]
-    if not known:
-        return None
-    ends = [began + timedelta(seconds=seconds) for began, seconds in known]
-    return min(began for began, _ in known), max(ends), len(known)
+def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
+    """What `report.js` needs to write times below the line of a camera, and to read values off it.
 
-
-def line_facts(line: Timeline, zone: tzinfo) -> list[list[Any]]:
-    """What `report.js` needs to write times below a line: of each stretch its start and length on the line, the second
-    of the day and the date at which it was recorded (null where unknown), and its name."""
-    facts: list[list[Any]] = []
+    Returns:
+        `files`: of each stretch its start and length on the line, the second of the day and the date at which it was
+        recorded (null where unknown), and its name. `bars`: start and stop on the line, and objects an hour. `scale`
+        as in `Timeline`, and the `lane` that it spans in the drawing; `threshold`. `night`: from where to where on
+        the line the last night lies; null where it is all of it, or there is none.
+    """
+    line = camera.line
+    files: list[list[Any]] = []
+    if line is None:
+        return {}
     for stretch, start in zip(line.stretches, line.starts, strict=True):
         began = stretch.video["recorded_at"]
         local = began.astimezone(zone) if began else None
         second = None if local is None else local.hour * 3600 + local.minute * 60 + local.second
-        name = phrases.inside_camera(stretch.video["video_id"], stretch.video["camera_id"])
-        length = round(stretch.curve.duration_seconds, 2)
-        facts.append(
-            [round(start, 2), length, second, local.date().isoformat() if local else None, phrases.visible(name)]
-        )
-    return facts
+        name = phrases.visible(phrases.inside_camera(stretch.video["video_id"], camera.camera_id))
+        length, date = round(stretch.curve.duration_seconds, 2), local and local.date().isoformat()
+        files.append([round(start, 2), length, second, date, name])
+    bars = [[round(bar.start, 2), round(bar.stop, 2), round(bar.per_hour)] for bar in line.bars]
+    ids = [stretch.video["video_id"] for stretch in line.stretches]
+    recent = [files[ids.index(stretch.video["video_id"])] for stretch in camera.recent]
+    night = [recent[0][0], recent[-1][0] + recent[-1][1]] if 0 < len(recent) < len(files) else None
+    scale = {"scale": line.scale, "lane": LANES["score"], "threshold": camera.threshold}
+    return {"files": files, "bars": bars, "night": night, **scale}
 
 
 def _environment(zone: tzinfo) -> Environment:

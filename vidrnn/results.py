@@ -15,7 +15,7 @@ any folder inside a checkout, or the URL of a repository elsewhere; `rev` a tag,
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,34 +23,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pyarrow import fs as pafs
 from ruamel.yaml import YAML
 
 from vidrnn.errors import SchemaError, UserError, nearest
+from vidrnn.reading import ORDER, check_known, condition_of, instant, open_dataset, read_in_order, read_rows, schema_of
+from vidrnn.reading import TABLES as TABLES
 from vidrnn.revisions import PUBLISHED as PUBLISHED
 from vidrnn.revisions import Commit, Repository, inputs, leaves, of, outputs, params, telling
 from vidrnn.schema import SCHEMAS, validate
-from vidrnn.storage import check_version, video_path
 
-# A file, or a folder with a file a video.
-TABLES = {
-    "videos": "data/tables/videos.parquet",
-    "frames": "data/tables/frames",
-    "events": "data/tables/events",
-    "detections": "data/tables/detections",
-    "tracks": "data/tables/tracks",
-    "segments": "data/tables/segments",
-    "embeddings": "data/tables/embeddings",
-    "health": "data/health.parquet",
-    "promotions": "data/promotions.parquet",
-    "metrics": "data/metrics.parquet",
-}
 METRICS = "data/metrics"  # a JSON file a stage
 MODEL = "data/model"
 
-_ORDER = ("camera_id", "video_id", "frame_index", "onset_pts", "track_id")
 # What tells the rows of a table from one another, as far as it has these.
-_KEY = (*_ORDER, "night", "event_id", "segment_id", "measure", "name")
+_KEY = (*ORDER, "night", "event_id", "segment_id", "measure", "name")
 _SHORT = 12  # hex digits of a commit or of a hash, where a person reads it
 
 
@@ -67,7 +53,8 @@ def load(
     """Load rows of a table, ordered by camera, video and time; every column keeps its Arrow type.
 
     Args:
-        name: `videos`, `frames`, `events`, `detections`, `tracks`, `segments`, `embeddings`, `promotions` or `metrics`.
+        name: `videos`, `frames`, `events`, `detections`, `tracks`, `segments`, `embeddings`, `health`, `promotions` or
+            `metrics`.
         rev: a Git revision, read from the DVC cache or a remote; None reads the workspace.
         camera: only rows of this `camera_id`.
         video: only rows of this `video_id`, the path relative to the footage folder.
@@ -81,7 +68,9 @@ def load(
             here.
         SchemaError: a file breaks its contract or was written with another schema version.
     """
-    schema = _schema(name)
+    schema = schema_of(name)
+    if isinstance(columns, str):
+        raise UserError(f"`columns` should be a list of names, found {columns!r}; write [{columns!r}]")
     wanted = schema.names if columns is None else list(columns)
     for column in wanted:
         if column not in schema.names:
@@ -96,14 +85,14 @@ def load(
             raise UserError(f"{name} has no column {column!r}, so that `{argument}` cannot choose among its rows")
 
     here = Repository.at(repo)
-    order = [column for column in _ORDER if column in schema.names]
-    since, until = _instant("start", start), _instant("end", end)
-    condition = _condition(camera, video, since, until)
+    order = [column for column in ORDER if column in schema.names]
+    since, until = instant("start", start), instant("end", end)
+    condition = condition_of(camera, video, since, until)
     with telling(rev, TABLES[name]):
-        table = _ordered(_dataset(here, rev, name, camera, video), wanted, order, condition)
+        table = read_in_order(open_dataset(here, rev, name, camera, video), wanted, order, condition)
     validate(table, pa.schema([schema.field(column) for column in wanted]), f"{TABLES[name]}{of(rev)}")
     if not table.num_rows and not (camera is None and video is None and since is None and until is None):
-        _check_known(here, rev, name, camera, video, since, until)
+        check_known(here, rev, name, camera, video, since, until)
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
 
@@ -121,9 +110,9 @@ def open(name: str, rev: str | None = None, repo: str | Path = ".") -> ds.Datase
         UserError: there is no such table or revision.
         SchemaError: a file breaks its contract or was written with another schema version.
     """
-    _schema(name)
+    schema_of(name)
     with telling(rev, TABLES[name]):
-        return _dataset(Repository.at(repo), rev, name, None, None)
+        return open_dataset(Repository.at(repo), rev, name, None, None)
 
 
 def metrics(rev: str | None = None, repo: str | Path = ".") -> dict[str, Any]:
@@ -222,9 +211,9 @@ def diff(name: str, rev_a: str | None, rev_b: str | None, repo: str | Path = "."
     Raises:
         as `load`.
     """
-    schema = _schema(name)
+    schema = schema_of(name)
     here = Repository.at(repo)
-    before, after = (_read(here, rev, name, schema.names).to_pylist() for rev in (rev_a, rev_b))
+    before, after = (read_rows(here, rev, name, schema.names).to_pylist() for rev in (rev_a, rev_b))
     compared = [column for column in schema.names if column != "model_version"]
     rows: list[dict[str, Any]] = []
     for old, new in _paired(schema, before, after):
@@ -238,7 +227,7 @@ def diff(name: str, rev_a: str | None, rev_b: str | None, repo: str | Path = "."
     changed = [column for column in schema.names if any(column in row["differs"] for row in rows)]
     fields = [pa.field("change", pa.string()), pa.field("differs", pa.list_(pa.string())), *schema]
     fields += [pa.field(f"before_{column}", schema.field(column).type) for column in changed]
-    rows.sort(key=lambda row: [row[column] for column in _ORDER if column in row])
+    rows.sort(key=lambda row: [row[column] for column in ORDER if column in row])
     table = pa.Table.from_pylist(rows, schema=pa.schema([field.with_nullable(True) for field in fields]))
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
     return frame
@@ -269,8 +258,8 @@ def lineage(event_id: str, rev: str | None = None, repo: str | Path = ".") -> di
     beyond: list[str] = []
     for candidate in [rev] if rev is not None else _with_tables(here, history):
         try:
-            found = _read(here, candidate, "events", SCHEMAS["events"].names, pc.field("event_id") == event_id)
-            known |= set() if found.num_rows else set(_read(here, candidate, "events", ["event_id"])[0].to_pylist())
+            found = read_rows(here, candidate, "events", SCHEMAS["events"].names, pc.field("event_id") == event_id)
+            known |= set() if found.num_rows else set(read_rows(here, candidate, "events", ["event_id"])[0].to_pylist())
         except UserError as error:
             if rev is not None:
                 raise
@@ -281,182 +270,6 @@ def lineage(event_id: str, rev: str | None = None, repo: str | Path = ".") -> di
     where = of(rev) or " of the workspace or the history"
     told = f"; {len(beyond)} versions could not be searched: {beyond[0]}" if beyond else ""
     raise UserError(f"no event{where} is called {event_id!r}; {nearest(event_id, sorted(known))}{told}")
-
-
-def _instant(argument: str, value: str | datetime | None) -> pa.Scalar | None:
-    """A UTC time in microseconds."""
-    if value is None:
-        return None
-    try:
-        time = pd.Timestamp(value)
-        time = time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
-        return pa.scalar(time.floor("us").to_pydatetime(), pa.timestamp("us", tz="UTC"))
-    except (ValueError, TypeError, AttributeError, OverflowError):
-        raise UserError(f"`{argument}` should be a time such as 2026-03-01T06:00, found {value!r}") from None
-
-
-def _condition(
-    camera: str | None, video: str | None, start: pa.Scalar | None, end: pa.Scalar | None
-) -> pc.Expression | None:
-    """The rows wanted; None is all of them."""
-    parts = []
-    if camera is not None:
-        parts.append(pc.field("camera_id") == camera)
-    if video is not None:
-        parts.append(pc.field("video_id") == video)
-    if start is not None:
-        parts.append(pc.field("recorded_at") >= start)
-    if end is not None:
-        parts.append(pc.field("recorded_at") < end)
-    if not parts:
-        return None
-    condition = parts[0]
-    for part in parts[1:]:
-        condition = condition & part
-    return condition
-
-
-def _schema(name: str) -> pa.Schema:
-    if name not in TABLES:
-        raise UserError(f"no table is called {name!r}; {nearest(name, TABLES)}")
-    return SCHEMAS[name]
-
-
-def _read(
-    here: Repository,
-    rev: str | None,
-    name: str,
-    columns: Sequence[str],
-    condition: pc.Expression | None = None,
-    camera: str | None = None,
-    video: str | None = None,
-) -> pa.Table:
-    """The columns of the rows that meet the condition, of the files of a camera or video where that is asked for."""
-    with telling(rev, TABLES[name]):
-        table = _dataset(here, rev, name, camera, video).to_table(columns=list(columns), filter=condition)
-    wanted = pa.schema([SCHEMAS[name].field(column) for column in columns])
-    return validate(table, wanted, f"{TABLES[name]}{of(rev)}")
-
-
-def _ordered(
-    dataset: ds.FileSystemDataset, columns: list[str], order: list[str], condition: pc.Expression | None
-) -> pa.Table:
-    """The columns of the rows that meet the condition, in order.
-
-    Sorting millions of rows takes longer than reading them. Where a file is a video and its rows are frames, they are
-    written in order, and it is enough to put the files in that of their footers.
-    """
-    fragments = [fragment for fragment in dataset.get_fragments() if fragment.metadata.num_rows]
-    by_key = {_key_of(fragment): fragment for fragment in fragments} if "frame_index" in order else {}
-    if None not in by_key and len(by_key) == len(fragments):
-        files = [by_key[key] for key in sorted(filter(None, by_key))]
-        ordered = ds.FileSystemDataset(files, dataset.schema, dataset.format, dataset.filesystem)
-        return ordered.to_table(columns=columns, filter=condition)
-    read = list(dict.fromkeys([*order, *columns]))
-    table = dataset.to_table(columns=read, filter=condition)
-    return table.sort_by([(column, "ascending") for column in order]).select(columns)
-
-
-def _key_of(fragment: ds.ParquetFileFragment) -> tuple[str, ...] | None:
-    """The camera and the video of a file that holds rows of one video alone, by its footer."""
-    found: list[str] = []
-    footer = fragment.metadata
-    places = [footer.schema.names.index(name) for name in ("camera_id", "video_id")]
-    for place in places:
-        statistics = [footer.row_group(group).column(place).statistics for group in range(footer.num_row_groups)]
-        bounds = {bound for each in statistics for bound in ((each.min, each.max) if each else (None,))}
-        if len(bounds) > 1 or None in bounds:
-            return None
-        found += map(str, bounds)
-    return tuple(found)
-
-
-def _dataset(
-    here: Repository, rev: str | None, name: str, camera: str | None, video: str | None
-) -> ds.FileSystemDataset:
-    """The files of a table; each is checked against its contract."""
-    path, schema = TABLES[name], SCHEMAS[name]
-    source = here.files(rev, path)
-    files = [path] if path.endswith(".parquet") else _files(source, path, camera, video)
-    dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=source, partitioning=None)
-    for fragment in dataset.get_fragments():
-        said = (fragment.metadata.metadata or {}).get(b"vidrnn_schema", b"None").decode("utf-8", "replace")
-        check_version({"vidrnn_schema": said}, Path(f"{fragment.path}{of(rev)}"))
-        if not fragment.physical_schema.equals(schema):  # else there is nothing to say, and there are thousands
-            validate(fragment.physical_schema.empty_table(), schema, f"{fragment.path}{of(rev)}")
-    return dataset
-
-
-def _files(source: pafs.FileSystem, folder: str, camera: str | None, video: str | None) -> list[str]:
-    """The per-video files below a folder, of one camera or video where that is asked for."""
-    aim = video_path(Path(folder), camera or "", video or "")
-    found = (PurePosixPath(info.path) for info in source.get_file_info(pafs.FileSelector(folder, recursive=True)))
-    return sorted(
-        str(path)
-        for path in found
-        if path.suffix == ".parquet"
-        and (camera is None or path.parent.name == aim.parent.name)
-        and (video is None or path.name == aim.name)
-    )
-
-
-def _check_known(
-    here: Repository,
-    rev: str | None,
-    name: str,
-    camera: str | None,
-    video: str | None,
-    since: pa.Scalar | None,
-    until: pa.Scalar | None,
-) -> None:
-    """Tell an empty answer from a question about what does not exist; `videos` lists every camera and video.
-
-    Raises:
-        UserError: no such camera, no such video of it, or nothing was recorded at that time.
-    """
-    name = "videos" if "video_id" in SCHEMAS[name].names else name
-    names = ("camera_id", "video_id", "recorded_at", "duration_seconds")
-    known = _read(here, rev, name, [column for column in names if column in SCHEMAS[name].names])
-    if camera is not None:
-        cameras = sorted(set(known["camera_id"].to_pylist()))
-        if camera not in cameras:
-            raise UserError(f"no camera is called {camera!r} in {name}{of(rev)}; {nearest(camera, cameras)}")
-        known = known.filter(pc.field("camera_id") == camera)
-    whose = "" if camera is None else f" of camera {camera!r}"
-    if video is not None:
-        videos = sorted(known["video_id"].to_pylist())
-        if video not in videos:
-            raise UserError(f"no video{whose} is called {video!r} in {name}{of(rev)}; {nearest(video, videos)}")
-        known = known.filter(pc.field("video_id") == video)
-        whose = f" of {video!r}"
-    if since is not None or until is not None:
-        _check_recorded(known, whose + of(rev), since and since.as_py(), until and until.as_py())
-
-
-def _check_recorded(videos: pa.Table, whose: str, since: datetime | None, until: datetime | None) -> None:
-    """Raises UserError where no footage falls between two times, naming the nearest that there is."""
-    if since is not None and until is not None and since >= until:
-        raise UserError(f"`start` should be before `end`, found {since.isoformat()} and {until.isoformat()}")
-    spans = [
-        (start, start + timedelta(seconds=seconds or 0))
-        for start, seconds in zip(
-            videos["recorded_at"].to_pylist(), videos["duration_seconds"].to_pylist(), strict=True
-        )
-        if start is not None
-    ]
-    if not spans:
-        raise UserError(
-            f"no footage{whose} has a time of recording, so that `start` and `end` find nothing; see "
-            "`index.recorded_at_pattern` in params.yaml"
-        )
-    earlier = [span for span in spans if since is not None and span[1] < since]
-    later = [span for span in spans if until is not None and span[0] >= until]
-    if len(earlier) + len(later) < len(spans):
-        return
-    ends = [("ends", max(end for _, end in earlier))] if earlier else []
-    ends += [("begins", min(start for start, _ in later))] if later else []
-    told = " and ".join(f"the nearest {word} at {time.isoformat(timespec='seconds')}" for word, time in ends)
-    raise UserError(f"no footage{whose} was recorded at that time; {told}")
 
 
 def _metrics(here: Repository, rev: str | None) -> dict[str, Any]:
@@ -565,7 +378,7 @@ def _first_with(history: list[Commit], path: str, digest: str | None) -> Commit 
 
 def _lineage(here: Repository, rev: str | None, history: list[Commit], event: dict[str, Any]) -> dict[str, Any]:
     of_video = pc.field("video_id") == event["video_id"]
-    (video,) = _read(here, rev, "videos", ["sha256", "time_base_num", "time_base_den"], of_video).to_pylist()
+    (video,) = read_rows(here, rev, "videos", ["sha256", "time_base_num", "time_base_den"], of_video).to_pylist()
     lock = here.lock(rev)
     made, footage = outputs(lock), _footage(here, rev)
     tables = _out_of(made, TABLES["events"])

@@ -96,6 +96,8 @@ class Repository:
         try:
             scm = SCM(str(self.root))
             if not isinstance(scm, NoSCM):
+                if not rev.strip():  # Git takes it for HEAD
+                    raise SCMError("no revision")
                 return str(resolve_rev(scm, name))
         except SCMError:
             if rev == LATEST:
@@ -104,10 +106,12 @@ class Repository:
                     "makes; `git fetch` it where it was made elsewhere"
                 ) from None
             refs = self._git("for-each-ref", "--format=%(refname:short)") or b""
-            known = [*refs.decode("utf-8", "replace").split(), "HEAD"]
+            known = [*refs.decode("utf-8", "replace").split(), "HEAD", LATEST]
+            shallow = (self._git("rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
+            advice = "`git fetch --unshallow` brings the others" if shallow else "`git log --oneline` lists the commits"
             raise UserError(
-                f"revision {rev!r} cannot be read from {self}: unknown Git revision; {nearest(rev, known)}, and "
-                "`git log --oneline` lists the commits"
+                f"revision {rev!r} cannot be read from {self}: unknown Git revision; {nearest(rev, known)}, "
+                f"and {advice}"
             ) from None
         raise UserError(f"revision {rev!r} cannot be read from {self}: it has no Git history")
 
@@ -126,7 +130,7 @@ class Repository:
             return source
         from dvc.api import DVCFileSystem
 
-        commit = self.resolve(rev or "origin/HEAD")
+        commit = self.resolve("origin/HEAD" if rev is None else rev)
         # DVC shows the outputs of `dvc.yaml` whether made or not; the lock knows.
         aim, made = PurePosixPath(path), map(PurePosixPath, outputs(self.lock(commit)))
         if not any(aim.is_relative_to(out) or out.is_relative_to(aim) for out in made):
@@ -139,14 +143,14 @@ class Repository:
         if rev is None and self.url is None:
             file = self.root / path
             return file.read_bytes() if file.is_file() else None
-        commit = self.resolve(rev or "origin/HEAD")
+        commit = self.resolve("origin/HEAD" if rev is None else rev)
         return self._git("show", f"{commit}:{path}")
 
     def names(self, rev: str | None, folder: str) -> list[str]:
         """The paths of what lies in a folder, sorted; likewise."""
         if rev is None and self.url is None:
             return sorted(path.relative_to(self.root).as_posix() for path in (self.root / folder).glob("*"))
-        commit = self.resolve(rev or "origin/HEAD")
+        commit = self.resolve("origin/HEAD" if rev is None else rev)
         listed = self._git("ls-tree", "-z", "--name-only", commit, f"{folder}/") or b""
         return sorted(filter(None, listed.decode().split("\0")))
 
@@ -157,6 +161,10 @@ class Repository:
             SchemaError: it is no such file.
         """
         return _stages(self.read(rev, LOCK), rev)
+
+    def tags(self, pattern: str) -> list[str]:
+        """The names of the tags that fit a pattern of `git tag`, the newest version last; none without Git."""
+        return (self._git("tag", "--list", "--sort=version:refname", pattern) or b"").decode("utf-8", "replace").split()
 
     def history(self) -> list[Commit]:
         """Every commit of any branch or tag that changed `dvc.lock`, the newest first; none without Git.

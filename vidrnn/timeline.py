@@ -1,8 +1,8 @@
 """The time line of a camera as inline SVG: its score with threshold and events, its objects an hour, its segments.
 
 The files of a camera follow one another on one line of seconds, apart by a small gap where footage is missing between
-them. matplotlib draws it once, stretched to any width; `report.js` zooms by showing a part of it. Whatever is text
-stands beside the drawing, so that it is not stretched.
+them. matplotlib draws it once, stretched to any width; `report.js` zooms by showing a part of it, and reads values off
+it. Whatever is text stands beside the drawing, so that it is not stretched.
 """
 
 import io
@@ -103,6 +103,7 @@ class Timeline:
         starts: where each stretch begins.
         stretches: the videos in order.
         levels: (score, share of the height from the top) of what has a label at the side.
+        scale: lowest and highest score of the lane, and where between them it begins to follow the logarithm.
         top_per_hour: objects an hour at the top of their lane.
         bars: what that lane shows.
         marks: (event, share of the width at its middle, whether its number has room when nothing is zoomed).
@@ -113,6 +114,7 @@ class Timeline:
     starts: list[float]
     stretches: list[Stretch]
     levels: list[tuple[float, float]]
+    scale: tuple[float, float, float]
     top_per_hour: float
     bars: list[Bar]
     marks: list[tuple[Row, float, bool]]
@@ -230,7 +232,8 @@ def draw(stretches: Sequence[Stretch], threshold: float | None) -> Timeline:
             axes.set_axis_off()
             axes.set_xlim(0, total)
             lanes[name] = axes
-        levels = _draw_scores(lanes["score"], stretches, starts, threshold)
+        scale = _scale(stretches, threshold)
+        levels = _draw_scores(lanes["score"], stretches, starts, threshold, scale)
         lanes["objects"].set_ylim(0, top_per_hour or 1.0)
         lanes["objects"].bar(
             [bar.start for bar in bars],
@@ -245,18 +248,32 @@ def draw(stretches: Sequence[Stretch], threshold: float | None) -> Timeline:
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     marks = _place_marks(stretches, starts, total)
-    return Timeline(_inline(text.getvalue()), total, starts, list(stretches), levels, top_per_hour, bars, marks)
+    svg = _inline(text.getvalue())
+    return Timeline(svg, total, starts, list(stretches), levels, scale, top_per_hour, bars, marks)
+
+
+def _scale(stretches: Sequence[Stretch], threshold: float | None) -> tuple[float, float, float]:
+    """See `Timeline`."""
+    unit = max(threshold or 0.0, 1.0)
+    bottom = min(0.0, *(float(stretch.curve.scores.min()) for stretch in stretches))
+    return bottom, max(_highest(stretches), 1.15 * unit), unit
+
+
+def _highest(stretches: Sequence[Stretch]) -> float:
+    return max(float(stretch.curve.scores.max()) for stretch in stretches)
 
 
 def _draw_scores(
-    axes: Any, stretches: Sequence[Stretch], starts: Sequence[float], threshold: float | None
+    axes: Any,
+    stretches: Sequence[Stretch],
+    starts: Sequence[float],
+    threshold: float | None,
+    scale: tuple[float, float, float],
 ) -> list[tuple[float, float]]:
     """Draw them; what has a label: the threshold, nought, and the highest score."""
-    unit = max(threshold or 0.0, 1.0)
-    highest = max(float(stretch.curve.scores.max()) for stretch in stretches)
-    bottom = min(0.0, *(float(stretch.curve.scores.min()) for stretch in stretches))
+    bottom, top, unit = scale
     axes.set_yscale("asinh", linear_width=unit)
-    axes.set_ylim(bottom, max(highest, 1.15 * unit))
+    axes.set_ylim(bottom, top)
     plain: dict[str, Any] = {"clip_on": False, "linewidth": 0}
     for stretch, start in zip(stretches, starts, strict=True):
         curve, end = stretch.curve, start + stretch.curve.duration_seconds
@@ -276,10 +293,10 @@ def _draw_scores(
         for part in above(seconds, scores, threshold):  # with an outline, so that a moment in a long night is seen
             axes.fill(*part, facecolor=_EVENT, edgecolor=_EVENT, linewidth=1.2, clip_on=False, zorder=3)
         axes.plot(axes.get_xlim(), [threshold] * 2, color=_INK, linewidth=1, dashes=(3, 3), clip_on=False)
-    shown = [highest, *([] if threshold is None else [threshold]), 0.0]
-    top, low = LANES["score"]
+    shown = [_highest(stretches), *([] if threshold is None else [threshold]), 0.0]
+    upper, lower = LANES["score"]
     places = [float(axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]) for value in shown]
-    heights = [(top + (1 - place) * (low - top)) / HEIGHT for place in places]
+    heights = [(upper + (1 - place) * (lower - upper)) / HEIGHT for place in places]
     levels: list[tuple[float, float]] = []
     for value, height in sorted(zip(shown, heights, strict=True), key=lambda level: level[0] != threshold):
         if all(abs(height - other) > 0.09 for _, other in levels):  # else two labels would touch
@@ -352,8 +369,8 @@ def _inline(svg: str) -> Markup:
 
 
 def _short(path: str) -> str:
-    """Digits that can be seen: across, a line is looked at a hundred times as large, but not so from top to bottom."""
-    pairs = re.sub(r"(-?[\d.]+) (-?[\d.]+)", lambda at: f"{_digits(at[1], 3)} {_digits(at[2], 1)}", path)
+    """Digits that can be seen or read off: across, a line is looked at a hundred times as large."""
+    pairs = re.sub(r"(-?[\d.]+) (-?[\d.]+)", lambda at: f"{_digits(at[1], 3)} {_digits(at[2], 2)}", path)
     return pairs.replace(" \n", "").replace("\n", "").replace("L ", "L").replace("M ", "M").strip()
 
 
