@@ -10,6 +10,7 @@ _STEP = 4  # pixels between the points whose flow is found
 _WINDOW = 9  # pixels around a point that are compared, each way
 _ITERATIONS, _PRECISION = 10, 0.02  # pixels
 _FARTHEST = 4.0  # pixels from the rough flow, beyond which a point has lost its way
+_LEAST_SIDE = 12  # pixels of a part that is refined
 _LEAST_SHARE = 0.01  # of a point's surroundings that has to be in front
 
 Luma = npt.NDArray[np.uint8]
@@ -45,6 +46,8 @@ class FlowFinder:
         self._rough.setFinestScale(2)  # a quarter of the size of pictures that are halved already
         self._rough.setPatchStride(4)
         self._rough.setGradientDescentIterations(6)
+        self._refinement = cv2.VariationalRefinement.create()
+        self._refinement.setFixedPointIterations(1)
 
     def find(self, now: Sight, before: Sight) -> Array:
         """Pixels to the right and downwards from each place in `now` to where it was: (height / 2, width / 2, 2).
@@ -63,9 +66,11 @@ class FlowFinder:
         points = np.ascontiguousarray((np.stack([x, y], axis=1) + 0.5) * scale - 0.5, np.float32)
         sparse = np.zeros((*known.shape, 2), np.float32)
         sparse[y, x] = _followed(now.half, before.half, points, start)
-        return np.asarray(
-            cv2.resize(_spread(sparse, known), (width, height), interpolation=cv2.INTER_LINEAR), np.float32
-        )
+        pixels = np.asarray(cv2.resize(_spread(sparse, known), (width, height)), np.float32)
+        for part in _parts(known, height, width):
+            here, there = (np.ascontiguousarray(picture[part]) for picture in (now.half, before.half))
+            pixels[part] = self._refinement.calc(here, there, np.ascontiguousarray(pixels[part]))
+        return pixels
 
 
 def _followed(now: Luma, before: Luma, points: Array, start: Array) -> Array:
@@ -85,3 +90,15 @@ def _spread(sparse: Array, known: npt.NDArray[np.bool_]) -> Array:
     """The flow of points, and beside them the mean of those around, so that what lies between has theirs."""
     count = cv2.blur(known.astype(np.float32), (3, 3))[..., None]
     return np.where(known[..., None], sparse, cv2.blur(sparse, (3, 3)) / np.maximum(count, np.float32(1e-3)))
+
+
+def _parts(known: npt.NDArray[np.bool_], height: int, width: int) -> list[tuple[slice, slice]]:
+    """Boxes around connected points, with a margin of a step, in pixels; they may overlap."""
+    mask = cv2.dilate(known.astype(np.uint8), np.ones((3, 3), np.uint8))
+    stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:]
+    parts = []
+    for left, top, across, down, _ in (stats * _STEP).tolist():
+        # A part at the edge may be narrower than the smallest picture that the refinement takes.
+        y, x = max(0, min(top, height - _LEAST_SIDE)), max(0, min(left, width - _LEAST_SIDE))
+        parts.append((slice(y, max(top + down, y + _LEAST_SIDE)), slice(x, max(left + across, x + _LEAST_SIDE))))
+    return parts
