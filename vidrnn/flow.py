@@ -33,12 +33,13 @@ class Sight:
 
 
 class FlowFinder:
-    """Flow in two steps; docs/benchmarks.md has figures of time and quality.
+    """Flow in three steps; docs/benchmarks.md has figures of time and quality.
 
     Flow is found from a picture back to the one before, so that it lies where things are now, and only where something
     is in front. A rough flow of what is in front (OpenCV's DIS) starts the fine flow of the picture, of points on a
     grid (the method of Lucas and Kanade 1981, as OpenCV has it): alone, the one is unsteady where little stands out,
-    and the other stays with the edges of a still background where something small is fast.
+    and the other stays with the edges of a still background where something small is fast. What lies between points is
+    refined around them (OpenCV's variational refinement), which takes most time.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class FlowFinder:
         self._rough.setPatchStride(4)
         self._rough.setGradientDescentIterations(6)
         self._refinement = cv2.VariationalRefinement.create()
-        self._refinement.setFixedPointIterations(1)
+        self._refinement.setFixedPointIterations(3)
 
     def find(self, now: Sight, before: Sight) -> Array:
         """Pixels to the right and downwards from each place in `now` to where it was: (height / 2, width / 2, 2).
@@ -65,7 +66,7 @@ class FlowFinder:
         scale = np.array([width / size[0], height / size[1]], np.float32)
         points = np.ascontiguousarray((np.stack([x, y], axis=1) + 0.5) * scale - 0.5, np.float32)
         sparse = np.zeros((*known.shape, 2), np.float32)
-        sparse[y, x] = _followed(now.half, before.half, points, start)
+        sparse[y, x] = _followed(_fine(now.half), _fine(before.half), points, start)
         pixels = np.asarray(cv2.resize(_spread(sparse, known), (width, height)), np.float32)
         for part in _parts(known, height, width):
             here, there = (np.ascontiguousarray(picture[part]) for picture in (now.half, before.half))
@@ -84,6 +85,11 @@ def _followed(now: Luma, before: Luma, points: Array, start: Array) -> Array:
     flow = found[:, 0] - points
     kept = (told == 1) & (np.abs(flow - start).max(1, keepdims=True) < _FARTHEST)
     return np.asarray(np.where(kept, flow, start), np.float32)
+
+
+def _fine(half: Luma) -> Luma:
+    """What is smaller than a window, before a plain grey: light that changes is no movement."""
+    return np.asarray(cv2.addWeighted(half, 1, cv2.blur(half, (_WINDOW, _WINDOW)), -1, 128), np.uint8)
 
 
 def _spread(sparse: Array, known: npt.NDArray[np.bool_]) -> Array:
