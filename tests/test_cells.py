@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import walking, write_cells
 
-from vidrnn.cells import CELLS, ArticleCell, LSTMCell, MinGRUCell, _LinearRecurrence, step_by_step
+from vidrnn.cells import CELLS, ArticleCell, LSTMCell, MinGRUCell, _GatedRecurrence, step_by_step
 from vidrnn.features import ROWS
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.score import CameraModel, observe
@@ -109,7 +109,7 @@ def test_the_scan_is_the_loop_forward_and_backward(steps, batch):
     inputs = [tensor.double().requires_grad_() for tensor in inputs]
     worth = torch.randn(batch, steps, 3, dtype=torch.float64)
     found = []
-    for scan in (lambda a, b, start: _LinearRecurrence.apply(a, b.clone(), start), recurrence):
+    for scan in (_GatedRecurrence.apply, lambda a, c, start: recurrence(a, (1 - a) * c, start)):
         h = scan(*inputs)
         found.append([h.detach(), *torch.autograd.grad((h * worth).sum(), inputs)])
     for mine, theirs in zip(*found, strict=True):

@@ -6,6 +6,7 @@ x is (B, T, in), output (B, T, hidden); the state is an argument and a result, n
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -80,37 +81,41 @@ class MinGRUCell(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         keep = self.gate(x).neg_().sigmoid_()  # 1 − z, (B, T, hidden); in place: memory costs more here than arithmetic
-        candidate = self.candidate(x)
-        new = torch.addcmul(candidate, keep, candidate, value=-1)  # z ⊙ h̃
-        output: Tensor = _LinearRecurrence.apply(keep, new, state[0])  # type: ignore[no-untyped-call]
+        output: Tensor = _GatedRecurrence.apply(keep, self.candidate(x), state[0])  # type: ignore[no-untyped-call]
         return output, output[None, :, -1].clone()  # a view would keep the whole sequence in memory
 
 
-class _LinearRecurrence(torch.autograd.Function):
-    """h_t = a_t ⊙ h_{t−1} + b_t, in the memory of b; differentiated by hand: autograd would keep every round."""
+class _GatedRecurrence(torch.autograd.Function):
+    """h_t = a_t ⊙ h_{t−1} + (1 − a_t) ⊙ c_t, differentiated by hand: autograd would keep every round.
+
+    Where no gradient is asked for, h takes the memory of c.
+    """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, start: Tensor) -> Tensor:
-        ctx.mark_dirty(b)
-        b[:, 0].addcmul_(a[:, 0], start)
-        _scan_(a, b)
-        ctx.save_for_backward(a, b, start)
-        return b
+    def forward(ctx: Any, a: Tensor, c: Tensor, start: Tensor) -> Tensor:
+        if not any(ctx.needs_input_grad):
+            ctx.mark_dirty(c)
+            _scan_(Tensor.lerp_, a, c, start)
+            return c
+        h = c.clone()
+        _scan_(Tensor.lerp_, a, h, start)
+        ctx.save_for_backward(a, c, h, start)
+        return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, h, start = ctx.saved_tensors
-        # h_t acts on the loss by itself and through h_{t+1}: the same recurrence, from the last step to the first.
+        a, c, h, start = ctx.saved_tensors
+        # h_t acts on the loss by itself and through h_{t+1}: a recurrence as well, from the last step to the first.
         total = grad.flip(1)
-        _scan_(torch.cat([a[:, :1], a[:, 1:].flip(1)], 1), total)
+        _scan_(Tensor.addcmul_, torch.cat([a[:, :1], a[:, 1:].flip(1)], 1), total, torch.zeros_like(start))
         total = total.flip(1)  # dL/dh_t
         before = torch.cat([start[:, None], h[:, :-1]], 1)
-        return total * before, total, total[:, 0] * a[:, 0]
+        return total * (before - c), torch.addcmul(total, total, a, value=-1), total[:, 0] * a[:, 0]
 
 
-def _scan_(a: Tensor, h: Tensor) -> None:
-    """h_t ← a_t ⊙ h_{t−1} + h_t for t = 1, 2, … in place; a_0 is not used.
+def _scan_(step: Callable[[Tensor, Tensor, Tensor], Tensor], a: Tensor, h: Tensor, start: Tensor) -> None:
+    """step(h_t, h_{t−1}, a_t) for t = 0, 1, … in place, where it adds a_t ⊙ h_{t−1} to what h_t and a_t alone make.
 
     A step is a round of element-wise work, which takes the same time for few elements as for `_ROUND` of them. Where
     the sequences are too few to fill a round, each is cut into up to √T chunks that are scanned side by side; what
@@ -118,15 +123,20 @@ def _scan_(a: Tensor, h: Tensor) -> None:
     sums and their applications", CMU-CS-90-190, section 1.3).
 
     Args:
+        step: `Tensor.addcmul_`, or `Tensor.lerp_`, which weighs h_t by 1 − a_t.
         a: (B, T, hidden).
         h: (B, T, hidden).
+        start: (B, hidden) h before the first step.
     """
     batch, steps, hidden = h.shape
     most = max(1, min(math.isqrt(steps), _ROUND // (batch * hidden)))
     count = next(count for count in range(most, 0, -1) if steps % count == 0)
     keeps, parts = (tensor.view(batch, count, -1, hidden).unbind(2) for tensor in (a, h))  # a step each
-    for keep, before, now in zip(keeps[1:], parts, parts[1:], strict=False):
-        now.addcmul_(keep, before)
+    before = h.new_zeros(batch, count, hidden)
+    before[:, 0] = start
+    for keep, now in zip(keeps, parts, strict=True):
+        step(now, before, keep)
+        before = now
     if count == 1:
         return
     reach = list(itertools.accumulate(keeps, torch.mul))  # how much of what was before a chunk is left at each step

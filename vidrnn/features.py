@@ -8,6 +8,7 @@ then follows slowly.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import cv2
@@ -162,10 +163,7 @@ def working_picture(luma: Luma, limited_range: bool, rotation: int, grid: Grid) 
     """A stored luma plane as a (grid.height, grid.width) uint8 picture, upright and of full range."""
     turned = rotation in (90, 270)
     size = (grid.height, grid.width) if turned else (grid.width, grid.height)
-    small: npt.NDArray[Any] = luma
-    while small.shape[0] >= _HALF * size[1] and small.shape[1] >= _HALF * size[0]:  # much faster than all at once
-        small = _halved(small)
-    small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA))
+    small = _smaller(luma, size)
     if limited_range:
         small = np.asarray(cv2.LUT(small, _EXPAND))
     return np.ascontiguousarray(np.rot90(np.asarray(small, np.uint8), rotation // 90))
@@ -174,8 +172,16 @@ def working_picture(luma: Luma, limited_range: bool, rotation: int, grid: Grid) 
 def working_colour(colour: tuple[Luma, Luma], rotation: int, grid: Grid) -> Luma:
     """Stored chroma planes as (2, grid.height / 2, grid.width / 2) uint8, upright."""
     size = (grid.height // 2, grid.width // 2) if rotation in (90, 270) else (grid.width // 2, grid.height // 2)
-    planes = [cv2.resize(np.ascontiguousarray(plane), size, interpolation=cv2.INTER_AREA) for plane in colour]
+    planes = [_smaller(plane, size) for plane in colour]
     return np.ascontiguousarray(np.rot90(np.stack(planes), rotation // 90, axes=(1, 2)))
+
+
+def _smaller(plane: Luma, size: tuple[int, int]) -> npt.NDArray[Any]:
+    """Of a (width, height), each pixel the mean of those that it covers."""
+    small: npt.NDArray[Any] = plane
+    while small.shape[0] >= _HALF * size[1] and small.shape[1] >= _HALF * size[0]:  # much faster than all at once
+        small = _halved(small)
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA))
 
 
 def signature(luma: Luma, rotation: int) -> Luma:
@@ -326,11 +332,10 @@ class FeatureExtractor:
         seconds = self._time_base.seconds(pts - before[0])
         if seconds > MAX_STEP_SECONDS:
             return None
-        pixels = self._finder.find(front, before[1])
-        pixels *= -_HALF
-        across, down = (np.asarray(plane, np.float32) for plane in cv2.split(pixels))
-        moving = front.share * (_length(across, down) > MOVING_PIXELS)
-        per_second = np.float32(1 / (self._grid.height * seconds))
+        back = self._finder.find(front, before[1])  # half-size pixels
+        across, down = (np.asarray(plane, np.float32) for plane in cv2.split(back))
+        moving = front.share * (_length(across, down) > MOVING_PIXELS / _HALF)
+        per_second = np.float32(-_HALF / (self._grid.height * seconds))
         across *= per_second * np.float32(self._grid.stretch)
         down *= per_second
         return Flow(moving, across, down)
@@ -495,12 +500,21 @@ def _pool(pictures: Array, columns: int) -> Array:
 
 def _cells(squares: Array, window: tuple[int, int]) -> Array:
     """Means over a window of (height, width) base squares around the centre of each cell: (C, ROWS, columns)."""
-    height, width = window
-    # A box of even size is anchored so that it lies half before and half after the corner that cells share.
-    anchor = (width // 2 - 1 if width % 2 == 0 else width // 2, height // 2 - 1 if height % 2 == 0 else height // 2)
-    as_one = np.ascontiguousarray(squares.transpose(1, 2, 0))
-    blurred = cv2.blur(as_one, (width, height), anchor=anchor, borderType=cv2.BORDER_REFLECT)
-    return np.asarray(np.atleast_3d(blurred)[::_SUB, ::_SUB].transpose(2, 0, 1), np.float32)
+    down, across = (_means(*sides) for sides in zip(squares.shape[1:], window, strict=True))
+    return np.asarray(down @ squares @ across.T, np.float32)
+
+
+@cache
+def _means(squares: int, side: int) -> Array:
+    """(cells, squares): what turns base squares along an axis into means over a window of `side` around each cell.
+
+    Beyond the edge the picture is reflected.
+    """
+    # A window of even size is anchored so that it lies half before and half after the corner that cells share.
+    anchor = side // 2 - 1 if side % 2 == 0 else side // 2
+    each = np.eye(squares, dtype=np.float32)
+    means = cv2.blur(each, (1, side), anchor=(0, anchor), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(means[::_SUB], np.float32)
 
 
 def _motion_in(motion: Array, window: tuple[int, int]) -> Array:
