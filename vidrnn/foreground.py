@@ -34,6 +34,7 @@ _FLOOR = 8  # added to luma before ratios are taken
 _PENUMBRA = 7  # pixels of the square that a shadow grows by over what might be its edge
 _CLOSE = 5  # pixels of the square that closes gaps
 MIN_AREA = 0.0004  # of the picture
+_TIGHT, _TIGHT_K, _WITHCOL, _INTER = 0.5, 7, 1, cv2.INTER_NEAREST
 _LEAST_PIECE = 0.2  # of that area, a part that may be a piece of another
 _NEAR = 2  # half-size pixels around a part within which pieces of it lie
 _HELD = 0.5  # share of a piece's box that has to lie there
@@ -119,9 +120,17 @@ class Foreground:
             ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
             shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
             stands_out, is_ground = self._told_by_colour(colour, self._colour, ratio)
-            front = self._without_shade(front | stands_out, shade & is_ground, ratio, ground)
+            told = np.asarray(cv2.compare(stands_out, LEVELS, cv2.CMP_GT), np.uint8)
+            front = self._without_shade(front | told, shade & is_ground, ratio, ground)
+            strength = np.maximum(departure, stands_out) if _WITHCOL else departure
+        else:
+            strength = departure
         self._still += np.float32(seconds)
         self._still[motion.share > 0] = 0
+        if _TIGHT:
+            own = strength & front
+            top = cv2.dilate(cv2.blur(own, (3, 3)), np.ones((_TIGHT_K, _TIGHT_K), np.uint8))
+            front = front & np.asarray(cv2.compare(own, cv2.convertScaleAbs(top, None, _TIGHT), cv2.CMP_GE), np.uint8)
         closed = cv2.morphologyEx(front, cv2.MORPH_CLOSE, np.ones((_CLOSE, _CLOSE), np.uint8))
         parts = _Parts.of(np.asarray(closed, np.uint8))
         kept, gone = self._sort(parts, picture, ground, motion)
@@ -147,7 +156,8 @@ class Foreground:
             now = plane.astype(np.float32) - _NEUTRAL
             out += cv2.absdiff(now, ground)
             off += cv2.absdiff(now, cv2.multiply(ground, light))
-        return _doubled(out > _COLOUR_LEVELS), _doubled(cv2.blur(off, (3, 3)) < _SHADE_COLOUR)
+        levels = np.clip(out * np.float32(LEVELS / _COLOUR_LEVELS), 0, 255).astype(np.uint8)
+        return np.asarray(cv2.resize(levels, (2 * size[0], 2 * size[1]), interpolation=_INTER)), _doubled(cv2.blur(off, (3, 3)) < _SHADE_COLOUR)
 
     def _without_shade(self, front: Luma, maybe: Luma, ratio: Luma, ground: Luma) -> Luma:
         """What is in front but no shadow: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
@@ -262,14 +272,66 @@ class _Parts:
         """The chosen parts as regions."""
         height, width = self.mask.shape
         part = np.array(chosen, np.int64)
-        boxes = np.empty((len(part), 4), np.float32)
-        for row, (x0, y0, x1, y1) in enumerate((2 * self.boxes[part]).tolist()):
-            left, top, across, down = cv2.boundingRect(self.mask[y0:y1, x0:x1])
-            boxes[row] = x0 + left, y0 + top, x0 + left + across, y0 + top + down
+        boxes, pieces = np.empty((len(part), 4), np.float32), []
+        size = np.array([width, height] * 2, np.float32)
+        for row, (number, (x0, y0, x1, y1)) in enumerate(zip(chosen, self.boxes[part].tolist(), strict=True)):
+            own = self.owner[self.labels[y0:y1, x0:x1]] == number
+            mask = self.mask[2 * y0 : 2 * y1, 2 * x0 : 2 * x1]
+            left, top, across, down = cv2.boundingRect(mask)
+            left, top = left + 2 * x0, top + 2 * y0
+            boxes[row] = left, top, left + across, top + down
+            spans, cut = _spans(own), []
+            if len(spans) > 1:
+                mask = mask & (own.repeat(2, 0).repeat(2, 1) * np.uint8(255))
+                for start, stop in spans:
+                    left, top, across, down = cv2.boundingRect(mask[:, 2 * start : 2 * stop])
+                    left, top = left + 2 * (x0 + start), top + 2 * y0
+                    cut.append((left, top, left + across, top + down))
+            pieces.append(np.array(cut, np.float32).reshape(-1, 4) / size)
         share = np.maximum(self.mean(motion.share)[part], 1e-6)
         velocities = np.stack([self.mean(along)[part] / share for along in (motion.x, motion.y)], axis=1)
-        size = np.array([width, height] * 2, np.float32)
-        return Regions(boxes / size, self.areas[part] / np.float32(height * width), velocities.astype(np.float32))
+        r = Regions(boxes / size, self.areas[part] / np.float32(height * width), velocities.astype(np.float32))
+        object.__setattr__(r, "pieces", pieces)
+        return r
+
+
+def _spans(own: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The columns of each of several things side by side in a mask: it is cut where its top edge has a notch."""
+    height, width = own.shape
+    rises = np.where(own.any(0), height - own.argmax(0), 0)
+    spans, cuts = [(0, width)], [0]
+    if not _SPLIT or width < _SPLIT_W * height:
+        return spans
+    found = []
+    while spans:
+        left, right = spans.pop()
+        cut = _notch(rises[left:right], height)
+        if cut is None:
+            found.append((left, right))
+        else:
+            spans += [(left + cut, right), (left, left + cut)]
+    return found
+
+
+_SPLIT, _SPLIT_W, _DEPTH, _DIST, _PEAK = 1, 0.3, 0.1, 0.25, 0.5
+
+
+def _notch(rises: Ints, height: int) -> int | None:
+    if len(rises) < 4:
+        return None
+    left, right = np.maximum.accumulate(rises), np.maximum.accumulate(rises[::-1])[::-1]
+    lower = np.minimum(left, right)
+    depth = lower - rises
+    cut = int(depth.argmax())
+    if depth[cut] < max(2, _DEPTH * lower[cut]) or lower[cut] < _PEAK * height:
+        return None
+    # the tops on both sides
+    one = int(np.flatnonzero(rises[:cut] == left[cut]).mean())
+    other = cut + int(np.flatnonzero(rises[cut:] == right[cut]).mean())
+    if other - one < _DIST * lower[cut]:
+        return None
+    low = np.flatnonzero(depth == depth[cut])
+    return int(low[len(low) // 2])
 
 
 def _owners(boxes: Ints, parts: Ints) -> Ints:

@@ -7,7 +7,7 @@ an object's expected box are pieces of it. An object that nothing shows is expec
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ _PIECE = 0.7  # share of a region that an expected box must cover for it to be a
 _FILLED = 0.7  # share of the box around both that the boxes of an object and of its piece fill
 _APART = 0.1  # widths a second by which velocities in one region differ if it is of several objects
 _SHARED_SECONDS = 5.0  # for so long objects share a region before they are taken for one
+_WIDE = 1.4  # times as wide as is usual, a region is of several things
+_BANDS, _BANDS_NEAR = 50, 4  # heights of the picture at which sizes are told apart, and so many around together
+_LEAST_SEEN = 30  # regions there before a size is usual
 _FOLLOW = 0.4  # of the difference between seen and expected velocity, in a frame
 _RESIZE = 0.2  # likewise of sizes
 
@@ -48,6 +51,36 @@ class Moving:
 
     boxes: Floats
     velocities: Floats
+    pieces: Sequence[Floats] = ()
+
+    def separated(self, usual: "Usual") -> "Moving":
+        """The same, with each region that is wider than is usual there cut into pieces that are not."""
+        if not any(map(len, self.pieces)):
+            return self
+        parts = [
+            _grouped(pieces, usual) if len(pieces) and box[2] - box[0] > _WIDE * usual.at(box)[0] else box[None]
+            for box, pieces in zip(self.boxes, self.pieces, strict=True)
+        ]
+        return Moving(np.concatenate(parts), np.repeat(self.velocities, list(map(len, parts)), axis=0))
+
+
+class Usual:
+    """How large things are at each height of the picture: the median of what moves there."""
+
+    def __init__(self, frames: Sequence[Moving]) -> None:
+        boxes = np.concatenate([np.empty((0, 4)), *(frame.boxes for frame in frames)])
+        self._feet, self._sizes = boxes[:, 3], boxes[:, 2:] - boxes[:, :2]
+        self._step = max(float(self._feet.max(initial=1)) / _BANDS, 1e-9)
+        self._known: dict[int, Floats] = {}
+
+    def at(self, box: Floats) -> Floats:
+        """Width and height of a thing that stands where a box does; infinite where too little has been seen."""
+        band = int(box[3] / self._step)
+        if band not in self._known:
+            near = np.abs(self._feet / self._step - (band + 0.5)) < _BANDS_NEAR
+            enough = np.count_nonzero(near) >= _LEAST_SEEN
+            self._known[band] = np.median(self._sizes[near], axis=0) if enough else np.full(2, np.inf)
+        return self._known[band]
 
 
 @dataclass(frozen=True)
@@ -91,7 +124,8 @@ class _Object:
 class Tracker:
     """Frames in, tracks out: `push` each analysed frame in order, then `flush` once."""
 
-    def __init__(self) -> None:
+    def __init__(self, usual: Usual) -> None:
+        self._usual = usual
         self._objects: list[_Object] = []
         self._ended: list[_Object] = []
         self._row = -1
@@ -171,9 +205,11 @@ class Tracker:
 
 def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
     """The tracks of a video, given what moves in each of its analysed frames."""
-    tracker = Tracker()
+    frames = list(frames)
+    usual = Usual(frames)
+    tracker = Tracker(usual)
     for time, moving in zip(times, frames, strict=True):
-        tracker.push(time, moving)
+        tracker.push(time, moving.separated(usual))
     return tracker.flush()
 
 
@@ -193,6 +229,18 @@ def objectness(track: Track) -> Floats:
     """(K,) in [0, 1): how sure it is that there is an object in each frame; 0 where nothing shows it."""
     shown = int(track.seen.sum())
     return track.seen * (shown / (shown + _SURE_ROWS))
+
+
+def _grouped(pieces: Floats, usual: Usual) -> Floats:
+    """Pieces from left to right, the narrowest neighbours together as long as they are no wider than is usual."""
+    groups = list(pieces)
+    while len(groups) > 1:
+        pairs = [_around(np.stack(pair)) for pair in pairwise(groups)]
+        best = min(range(len(pairs)), key=lambda k: float(pairs[k][2] - pairs[k][0]))
+        if pairs[best][2] - pairs[best][0] > _WIDE * usual.at(pairs[best])[0]:
+            break
+        groups[best : best + 2] = [pairs[best]]
+    return np.stack(groups)
 
 
 def _assign(expected: Floats, boxes: Floats) -> Ints:
