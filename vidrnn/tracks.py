@@ -36,6 +36,9 @@ _SHARED_SECONDS = 5.0  # for so long objects share a region before they are take
 _WIDE = 1.4  # times as wide as is usual, a region is of several things
 _BANDS, _BANDS_NEAR = 50, 4  # heights of the picture at which sizes are told apart, and so many around together
 _LEAST_SEEN = 30  # regions there before a size is usual
+XO, GAP, VEL = 0, 0, 0
+JOIN, _FRAGMENT, _GAIN, _ROOM = 1, 0.4, 0.1, 1.2
+MODE, _WHOLE, _WHOLE_ROWS = 1, 0.6, 5
 _FOLLOW = 0.4  # of the difference between seen and expected velocity, in a frame
 _RESIZE = 0.2  # likewise of sizes
 
@@ -62,6 +65,43 @@ class Moving:
             for box, pieces in zip(self.boxes, self.pieces, strict=True)
         ]
         return Moving(np.concatenate(parts), np.repeat(self.velocities, list(map(len, parts)), axis=0))
+
+    def joined(self, usual: "Usual") -> "Moving":
+        """The same, with fragments joined where what they are together is more nearly as large as is usual there."""
+        boxes, velocities = [np.asarray(box, np.float64) for box in self.boxes], list(self.velocities)
+        sizes = [usual.at(box) for box in boxes]
+        order = sorted(range(len(boxes)), key=lambda k: -float(np.prod(boxes[k][2:] - boxes[k][:2])))
+        gone: set[int] = set()
+        for small in reversed(order):
+            extent = boxes[small][2:] - boxes[small][:2]
+            if np.prod(extent) > _FRAGMENT * np.prod(sizes[small]):
+                continue
+            best, gain = -1, _GAIN
+            for large in order:
+                if large == small or large in gone or np.prod(boxes[large][2:] - boxes[large][:2]) < np.prod(extent):
+                    continue
+                both = _around(np.stack([boxes[large], boxes[small]]))
+                if XO and min(boxes[large][2], boxes[small][2]) - max(boxes[large][0], boxes[small][0]) < XO * extent[0]:
+                    continue
+                if GAP and max(boxes[large][1], boxes[small][1]) - min(boxes[large][3], boxes[small][3]) > GAP * usual.at(both)[1]:
+                    continue
+                if VEL and np.linalg.norm(np.subtract(velocities[large],velocities[small])) > VEL*usual.at(both)[1]:
+                    continue
+                common = usual.at(both)
+                if not np.isfinite(common).all() or ((both[2:] - both[:2]) > _ROOM * common).any():
+                    continue
+                before = np.abs(np.log((boxes[large][2:] - boxes[large][:2]) / sizes[large])).sum()
+                after = np.abs(np.log((both[2:] - both[:2]) / common)).sum()
+                if before - after > gain:
+                    best, gain = large, before - after
+            if best >= 0:
+                gone.add(small)
+                boxes[best] = _around(np.stack([boxes[best], boxes[small]]))
+                sizes[best] = usual.at(boxes[best])
+        left = [k for k in range(len(boxes)) if k not in gone]
+        if not gone:
+            return self
+        return Moving(np.stack([boxes[k] for k in left]), np.stack([velocities[k] for k in left]))
 
 
 class Usual:
@@ -108,6 +148,7 @@ class _Object:
     seen_at: float
     alone_at: float  # when a region was last its own
     ends: bool = False
+    whole: int = 0  # frames in which it was alone and as large as is usual
     rows: list[int] = field(default_factory=list)
     boxes: list[Floats] = field(default_factory=list)
 
@@ -164,6 +205,8 @@ class Tracker:
         """Whether objects in one region are several that meet, and not pieces of one that go together."""
         if max(self._time - thing.alone_at for thing in things) > _SHARED_SECONDS:
             return False
+        if MODE and sum(thing.whole >= _WHOLE_ROWS for thing in things) == len(things):
+            return True
         velocities = np.array([thing.velocity for thing in things])
         apart = np.linalg.norm(velocities - velocities[0], axis=1).max()
         return bool(apart > _APART * np.mean([thing.size[0] for thing in things]))
@@ -186,6 +229,7 @@ class Tracker:
         thing.centre = _centre(box)
         thing.size = thing.size + _RESIZE * (box[2:] - box[:2] - thing.size)
         thing.alone_at = self._time
+        thing.whole += bool(((box[2:] - box[:2]) > _WHOLE * self._usual.at(box)).all())
         thing.put(self._row, self._time, box)
 
     def _share(self, things: list[_Object], region: Floats) -> None:
@@ -209,8 +253,62 @@ def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
     usual = Usual(frames)
     tracker = Tracker(usual)
     for time, moving in zip(times, frames, strict=True):
-        tracker.push(time, moving.separated(usual))
-    return tracker.flush()
+        tracker.push(time, (moving.separated(usual).joined(usual) if JOIN else moving.separated(usual)))
+    tracks = tracker.flush()
+    return _stitched(tracks, np.asarray(times, np.float64)) if STITCH else tracks
+
+
+def _stitched(tracks: list[Track], times: Floats) -> list[Track]:
+    """Tracks that end, and those that begin where these would have gone, are one."""
+    if len(tracks) < 2:
+        return tracks
+    cost = np.full((len(tracks), len(tracks)), 99.0)
+    ends = [(_centre(t.boxes[-1]), _pace(t, times, last=True), _size(t, last=True), times[t.rows[-1]]) for t in tracks]
+    starts = [(_centre(t.boxes[0]), _pace(t, times, last=False), _size(t, last=False), times[t.rows[0]]) for t in tracks]
+    for a, (place, pace, size, end) in enumerate(ends):
+        for b, (other, its_pace, its_size, start) in enumerate(starts):
+            gap = start - end
+            if not 0 < gap <= STITCH:
+                continue
+            missed = (np.linalg.norm(place + pace * gap - other) + np.linalg.norm(other - its_pace * gap - place)) / 2
+            shape = float(np.abs(np.log(its_size / size)).sum())
+            c = missed / (np.linalg.norm(np.maximum(size, its_size)) * (SLACK + gap * SLACKT)) + SHAPE * shape
+            if c < 1 :
+                cost[a, b] = c + .1*gap
+    follows = {int(a): int(b) for a, b in zip(*linear_sum_assignment(cost), strict=True) if cost[a, b] < 99}
+    heads = sorted(set(range(len(tracks))) - set(follows.values()))
+    made = []
+    for head in heads:
+        chain = [head]
+        while chain[-1] in follows:
+            chain.append(follows[chain[-1]])
+        if len(chain) == 1:
+            made.append(tracks[head])
+            continue
+        known = np.concatenate([tracks[k].rows for k in chain])
+        places = np.concatenate([tracks[k].boxes for k in chain])
+        seen = np.concatenate([tracks[k].seen for k in chain])
+        rows = np.arange(known[0], known[-1] + 1)
+        boxes = np.stack([np.interp(rows, known, places[:, k]) for k in range(4)], 1)
+        made.append(Track(rows, boxes, np.isin(rows, known[seen])))
+    return sorted(made, key=lambda track: (int(track.rows[0]), *track.boxes[0].tolist(), len(track.rows)))
+
+
+STITCH, SLACK, SLACKT, SHAPE = 3.0, 0.3, 0.3, 0.5
+
+
+def _pace(track: Track, times: Floats, last: bool) -> Floats:
+    t = times[track.rows]
+    near = t >= t[-1] - 1.0 if last else t <= t[0] + 1.0
+    if np.count_nonzero(near) < 3:
+        return np.zeros(2)
+    place, when = _centre(track.boxes[near]), t[near] - t[near].mean()
+    return (when[:, None] * place).sum(0) / (when**2).sum()
+
+
+def _size(track: Track, last: bool) -> Floats:
+    part = track.boxes[-10:] if last else track.boxes[:10]
+    return np.maximum(np.median(part[:, 2:] - part[:, :2], axis=0), 1)
 
 
 def is_object(track: Track, times: Sequence[float]) -> bool:
