@@ -35,9 +35,9 @@ LAYERS = (
     ),
     (
         "domain",
-        "metrics labelled labels events tracks objects segments embeddings calibration surprise checkpoint losses "
-        "model cells marked windows features flow foreground camera sequences media decode encode demo_plan demo_scene "
-        "easel figures event_cards embed timeline measures phrases",
+        "metrics labelled labels events tracks sizes objects segments embeddings calibration surprise checkpoint "
+        "losses model cells marked windows features flow foreground camera sequences media decode encode demo_plan "
+        "demo_scene easel figures event_cards embed timeline measures phrases",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params columns schema timebase errors"),

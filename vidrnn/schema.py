@@ -80,6 +80,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("area", pa.float32(), False),
         ("velocity_x", pa.float32(), False),
         ("velocity_y", pa.float32(), False),
+        ("pieces", pa.list_(pa.field("item", pa.float32(), nullable=False)), False),
     ),
     # A row a decoded frame: the mean luma of 16 × 16 parts of it.
     "shots": _schema(

@@ -1,19 +1,22 @@
 """Moving regions to objects that keep their identity: predicted by the flow, assigned, bridged and kept apart.
 
-Each object is expected where its velocity takes it; regions go to objects by the least total cost. A region that
-several objects are expected in is shared: each keeps its size and its velocity until they part. Small regions inside
-an object's expected box are pieces of it. An object that nothing shows is expected for a while longer.
+Regions are cut and joined to things of usual size first (sizes.py). Each object is expected where its velocity takes
+it; regions go to objects by the least total cost. A region that several objects are expected in is shared: each keeps
+its size and its velocity until they part. Small regions inside an object's expected box are pieces of it. An object
+that nothing shows is expected for a while longer, and what begins where one that ended would be by now is the same.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, pairwise
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import linear_sum_assignment
+
+from vidrnn.sizes import Moving, Usual, as_usual
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -31,96 +34,18 @@ _GATE = 1.3  # cost beyond which a region is not the object's
 _INSIDE = 0.6  # share of an expected box that a region must cover for the object to be in it
 _PIECE = 0.7  # share of a region that an expected box must cover for it to be a piece of the object
 _FILLED = 0.7  # share of the box around both that the boxes of an object and of its piece fill
-_APART = 0.1  # widths a second by which velocities in one region differ if it is of several objects
-_SHARED_SECONDS = 5.0  # for so long objects share a region before they are taken for one
-_WIDE = 1.4  # times as wide as is usual, a region is of several things
-_BANDS, _BANDS_NEAR = 50, 4  # heights of the picture at which sizes are told apart, and so many around together
-_LEAST_SEEN = 30  # regions there before a size is usual
-XO, GAP, VEL = 0, 0, 0
-JOIN, _FRAGMENT, _GAIN, _ROOM = 1, 0.4, 0.1, 1.2
-MODE, _WHOLE, _WHOLE_ROWS = 1, 0.6, 5
-_FOLLOW = 0.4  # of the difference between seen and expected velocity, in a frame
+_WHOLE_ROWS = 5  # frames that have shown each of those in one region alone and whole, if they are several
+_APART = 0.1  # widths a second by which velocities in one region differ if they are several all the same
+_SHARED_SECONDS = 3.0  # for so long objects share a region before they are taken for one
+_FOLLOW = 0.25  # of the difference between seen and expected velocity, in a frame
 _RESIZE = 0.2  # likewise of sizes
-
-
-@dataclass(frozen=True)
-class Moving:
-    """What moves in a frame.
-
-    Attributes:
-        boxes: (N, 4) x0, y0, x1, y1 in pixels.
-        velocities: (N, 2) pixels a second to the right and downwards.
-    """
-
-    boxes: Floats
-    velocities: Floats
-    pieces: Sequence[Floats] = ()
-
-    def separated(self, usual: "Usual") -> "Moving":
-        """The same, with each region that is wider than is usual there cut into pieces that are not."""
-        if not any(map(len, self.pieces)):
-            return self
-        parts = [
-            _grouped(pieces, usual) if len(pieces) and box[2] - box[0] > _WIDE * usual.at(box)[0] else box[None]
-            for box, pieces in zip(self.boxes, self.pieces, strict=True)
-        ]
-        return Moving(np.concatenate(parts), np.repeat(self.velocities, list(map(len, parts)), axis=0))
-
-    def joined(self, usual: "Usual") -> "Moving":
-        """The same, with fragments joined where what they are together is more nearly as large as is usual there."""
-        boxes, velocities = [np.asarray(box, np.float64) for box in self.boxes], list(self.velocities)
-        sizes = [usual.at(box) for box in boxes]
-        order = sorted(range(len(boxes)), key=lambda k: -float(np.prod(boxes[k][2:] - boxes[k][:2])))
-        gone: set[int] = set()
-        for small in reversed(order):
-            extent = boxes[small][2:] - boxes[small][:2]
-            if np.prod(extent) > _FRAGMENT * np.prod(sizes[small]):
-                continue
-            best, gain = -1, _GAIN
-            for large in order:
-                if large == small or large in gone or np.prod(boxes[large][2:] - boxes[large][:2]) < np.prod(extent):
-                    continue
-                both = _around(np.stack([boxes[large], boxes[small]]))
-                if XO and min(boxes[large][2], boxes[small][2]) - max(boxes[large][0], boxes[small][0]) < XO * extent[0]:
-                    continue
-                if GAP and max(boxes[large][1], boxes[small][1]) - min(boxes[large][3], boxes[small][3]) > GAP * usual.at(both)[1]:
-                    continue
-                if VEL and np.linalg.norm(np.subtract(velocities[large],velocities[small])) > VEL*usual.at(both)[1]:
-                    continue
-                common = usual.at(both)
-                if not np.isfinite(common).all() or ((both[2:] - both[:2]) > _ROOM * common).any():
-                    continue
-                before = np.abs(np.log((boxes[large][2:] - boxes[large][:2]) / sizes[large])).sum()
-                after = np.abs(np.log((both[2:] - both[:2]) / common)).sum()
-                if before - after > gain:
-                    best, gain = large, before - after
-            if best >= 0:
-                gone.add(small)
-                boxes[best] = _around(np.stack([boxes[best], boxes[small]]))
-                sizes[best] = usual.at(boxes[best])
-        left = [k for k in range(len(boxes)) if k not in gone]
-        if not gone:
-            return self
-        return Moving(np.stack([boxes[k] for k in left]), np.stack([velocities[k] for k in left]))
-
-
-class Usual:
-    """How large things are at each height of the picture: the median of what moves there."""
-
-    def __init__(self, frames: Sequence[Moving]) -> None:
-        boxes = np.concatenate([np.empty((0, 4)), *(frame.boxes for frame in frames)])
-        self._feet, self._sizes = boxes[:, 3], boxes[:, 2:] - boxes[:, :2]
-        self._step = max(float(self._feet.max(initial=1)) / _BANDS, 1e-9)
-        self._known: dict[int, Floats] = {}
-
-    def at(self, box: Floats) -> Floats:
-        """Width and height of a thing that stands where a box does; infinite where too little has been seen."""
-        band = int(box[3] / self._step)
-        if band not in self._known:
-            near = np.abs(self._feet / self._step - (band + 0.5)) < _BANDS_NEAR
-            enough = np.count_nonzero(near) >= _LEAST_SEEN
-            self._known[band] = np.median(self._sizes[near], axis=0) if enough else np.full(2, np.inf)
-        return self._known[band]
+LINKED_SECONDS = 3.0  # after a track ends, it may go on as another one
+_LOOSE_SECONDS = 1.0  # of its end, that tell where it goes on
+_DRIFT = 0.3  # diagonals by which it may go astray, and as much more a second
+_RESHAPE = 0.5  # what a size twice as large costs, in logarithms
+_WAIT = 0.1  # what a second of absence costs
+_NEVER = 1e3  # a cost beyond all others
+_PARTS = ("rows", "boxes", "seen")
 
 
 @dataclass(frozen=True)
@@ -147,8 +72,8 @@ class _Object:
     size: Floats
     seen_at: float
     alone_at: float  # when a region was last its own
+    whole: int = 0  # frames in which that was large enough for a whole thing
     ends: bool = False
-    whole: int = 0  # frames in which it was alone and as large as is usual
     rows: list[int] = field(default_factory=list)
     boxes: list[Floats] = field(default_factory=list)
 
@@ -175,6 +100,7 @@ class Tracker:
     def push(self, time: float, moving: Moving) -> None:
         """Take what moves in the next frame, at `time` seconds."""
         self._row += 1
+        moving = as_usual(moving, self._usual)
         seconds, self._time = time - self._time, time
         objects, boxes = self._objects, np.asarray(moving.boxes, np.float64)
         for thing in objects:
@@ -205,7 +131,7 @@ class Tracker:
         """Whether objects in one region are several that meet, and not pieces of one that go together."""
         if max(self._time - thing.alone_at for thing in things) > _SHARED_SECONDS:
             return False
-        if MODE and sum(thing.whole >= _WHOLE_ROWS for thing in things) == len(things):
+        if all(thing.whole >= _WHOLE_ROWS for thing in things):
             return True
         velocities = np.array([thing.velocity for thing in things])
         apart = np.linalg.norm(velocities - velocities[0], axis=1).max()
@@ -218,8 +144,11 @@ class Tracker:
     def flush(self) -> list[Track]:
         """Every track, by its first frame."""
         ended, self._ended, self._objects = self._ended + self._objects, [], []
-        tracks = [_track(thing) for thing in ended]
-        return sorted(tracks, key=lambda track: (int(track.rows[0]), *track.boxes[0].tolist(), len(track.rows)))
+        tracks = [
+            _bridged(np.array(thing.rows, np.int64), np.array(thing.boxes), np.ones(len(thing.rows), np.bool_))
+            for thing in ended
+        ]
+        return sorted(tracks, key=_by_start)
 
     def _see(self, thing: _Object, box: Floats, flow: Floats, seconds: float) -> None:
         """An object alone in its region: it learns its velocity, half from the flow and half from where it went."""
@@ -229,7 +158,7 @@ class Tracker:
         thing.centre = _centre(box)
         thing.size = thing.size + _RESIZE * (box[2:] - box[:2] - thing.size)
         thing.alone_at = self._time
-        thing.whole += bool(((box[2:] - box[:2]) > _WHOLE * self._usual.at(box)).all())
+        thing.whole += self._usual.holds(box)
         thing.put(self._row, self._time, box)
 
     def _share(self, things: list[_Object], region: Floats) -> None:
@@ -250,65 +179,58 @@ class Tracker:
 def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
     """The tracks of a video, given what moves in each of its analysed frames."""
     frames = list(frames)
-    usual = Usual(frames)
-    tracker = Tracker(usual)
+    tracker = Tracker(Usual(frames))
     for time, moving in zip(times, frames, strict=True):
-        tracker.push(time, (moving.separated(usual).joined(usual) if JOIN else moving.separated(usual)))
-    tracks = tracker.flush()
-    return _stitched(tracks, np.asarray(times, np.float64)) if STITCH else tracks
+        tracker.push(time, moving)
+    return _linked(tracker.flush(), np.asarray(times, np.float64))
 
 
-def _stitched(tracks: list[Track], times: Floats) -> list[Track]:
-    """Tracks that end, and those that begin where these would have gone, are one."""
+def _linked(tracks: list[Track], times: Floats) -> list[Track]:
+    """Tracks that end, and those that begin soon after where these would have gone, are one."""
     if len(tracks) < 2:
         return tracks
-    cost = np.full((len(tracks), len(tracks)), 99.0)
-    ends = [(_centre(t.boxes[-1]), _pace(t, times, last=True), _size(t, last=True), times[t.rows[-1]]) for t in tracks]
-    starts = [(_centre(t.boxes[0]), _pace(t, times, last=False), _size(t, last=False), times[t.rows[0]]) for t in tracks]
-    for a, (place, pace, size, end) in enumerate(ends):
-        for b, (other, its_pace, its_size, start) in enumerate(starts):
-            gap = start - end
-            if not 0 < gap <= STITCH:
-                continue
-            missed = (np.linalg.norm(place + pace * gap - other) + np.linalg.norm(other - its_pace * gap - place)) / 2
-            shape = float(np.abs(np.log(its_size / size)).sum())
-            c = missed / (np.linalg.norm(np.maximum(size, its_size)) * (SLACK + gap * SLACKT)) + SHAPE * shape
-            if c < 1 :
-                cost[a, b] = c + .1*gap
-    follows = {int(a): int(b) for a, b in zip(*linear_sum_assignment(cost), strict=True) if cost[a, b] < 99}
-    heads = sorted(set(range(len(tracks))) - set(follows.values()))
-    made = []
-    for head in heads:
-        chain = [head]
-        while chain[-1] in follows:
-            chain.append(follows[chain[-1]])
-        if len(chain) == 1:
-            made.append(tracks[head])
-            continue
-        known = np.concatenate([tracks[k].rows for k in chain])
-        places = np.concatenate([tracks[k].boxes for k in chain])
-        seen = np.concatenate([tracks[k].seen for k in chain])
-        rows = np.arange(known[0], known[-1] + 1)
-        boxes = np.stack([np.interp(rows, known, places[:, k]) for k in range(4)], 1)
-        made.append(Track(rows, boxes, np.isin(rows, known[seen])))
-    return sorted(made, key=lambda track: (int(track.rows[0]), *track.boxes[0].tolist(), len(track.rows)))
+    starts, ends = (_Loose.of(tracks, times, last) for last in (False, True))
+    gap = starts.time[None] - ends.time[:, None]
+    onwards = ends.place[:, None] + ends.velocity[:, None] * gap[..., None] - starts.place[None]
+    back = starts.place[None] - starts.velocity[None] * gap[..., None] - ends.place[:, None]
+    missed = (np.linalg.norm(onwards, axis=2) + np.linalg.norm(back, axis=2)) / 2
+    reach = np.linalg.norm(np.maximum(ends.size[:, None], starts.size[None]), axis=2) * _DRIFT * (1 + gap)
+    shape = np.abs(np.log(starts.size[None] / ends.size[:, None])).sum(2)
+    cost = missed / np.maximum(reach, 1e-9) + _RESHAPE * shape
+    possible = (gap > 0) & (gap <= LINKED_SECONDS) & (cost < 1)
+    pairs = zip(*linear_sum_assignment(np.where(possible, cost + _WAIT * gap, _NEVER)), strict=True)
+    follower = {int(one): int(other) for one, other in pairs if possible[one, other]}
+    linked = []
+    for first in sorted(set(range(len(tracks))) - set(follower.values())):
+        chain = [first]
+        while chain[-1] in follower:
+            chain.append(follower[chain[-1]])
+        linked.append(_bridged(*(np.concatenate([getattr(tracks[k], name) for k in chain]) for name in _PARTS)))
+    return sorted(linked, key=_by_start)
 
 
-STITCH, SLACK, SLACKT, SHAPE = 3.0, 0.3, 0.3, 0.5
+@dataclass(frozen=True)
+class _Loose:
+    """The ends, or the starts, of T tracks: (T,) seconds, (T, 2) places, pixels a second, widths and heights."""
 
+    time: Floats
+    place: Floats
+    velocity: Floats
+    size: Floats
 
-def _pace(track: Track, times: Floats, last: bool) -> Floats:
-    t = times[track.rows]
-    near = t >= t[-1] - 1.0 if last else t <= t[0] + 1.0
-    if np.count_nonzero(near) < 3:
-        return np.zeros(2)
-    place, when = _centre(track.boxes[near]), t[near] - t[near].mean()
-    return (when[:, None] * place).sum(0) / (when**2).sum()
-
-
-def _size(track: Track, last: bool) -> Floats:
-    part = track.boxes[-10:] if last else track.boxes[:10]
-    return np.maximum(np.median(part[:, 2:] - part[:, :2], axis=0), 1)
+    @classmethod
+    def of(cls, tracks: list[Track], times: Floats, last: bool) -> "_Loose":
+        """The last, or the first, second of each."""
+        of_each = []
+        for track in tracks:
+            when, at = times[track.rows], -1 if last else 0
+            near = np.abs(when - when[at]) <= _LOOSE_SECONDS
+            centres, apart = _centre(track.boxes), when[near] - when[near].mean()
+            spread = max(float((apart**2).sum()), 1e-9)
+            pace = (apart[:, None] * centres[near]).sum(0) / spread if len(apart) >= _CONFIRMED_ROWS else np.zeros(2)
+            size = np.median(track.boxes[near, 2:] - track.boxes[near, :2], axis=0)
+            of_each.append((when[at], centres[at], pace, np.maximum(size, 1)))
+        return cls(*(np.array(values) for values in zip(*of_each, strict=True)))
 
 
 def is_object(track: Track, times: Sequence[float]) -> bool:
@@ -327,18 +249,6 @@ def objectness(track: Track) -> Floats:
     """(K,) in [0, 1): how sure it is that there is an object in each frame; 0 where nothing shows it."""
     shown = int(track.seen.sum())
     return track.seen * (shown / (shown + _SURE_ROWS))
-
-
-def _grouped(pieces: Floats, usual: Usual) -> Floats:
-    """Pieces from left to right, the narrowest neighbours together as long as they are no wider than is usual."""
-    groups = list(pieces)
-    while len(groups) > 1:
-        pairs = [_around(np.stack(pair)) for pair in pairwise(groups)]
-        best = min(range(len(pairs)), key=lambda k: float(pairs[k][2] - pairs[k][0]))
-        if pairs[best][2] - pairs[best][0] > _WIDE * usual.at(pairs[best])[0]:
-            break
-        groups[best : best + 2] = [pairs[best]]
-    return np.stack(groups)
 
 
 def _assign(expected: Floats, boxes: Floats) -> Ints:
@@ -403,13 +313,15 @@ def _pieces(expected: Floats, boxes: Floats, taken_by: Ints) -> Ints:
     return pieces
 
 
-def _track(thing: _Object) -> Track:
-    """With the frames between bridged in a straight line."""
-    known = np.array(thing.rows, np.int64)
+def _bridged(known: Ints, places: Floats, seen: npt.NDArray[np.bool_]) -> Track:
+    """A track of (K,) ascending rows and (K, 4) boxes there, with the frames between bridged in a straight line."""
     rows = np.arange(known[0], known[-1] + 1)
-    places = np.array(thing.boxes)
     boxes = np.stack([np.interp(rows, known, places[:, k]) for k in range(4)], 1)
-    return Track(rows, boxes, np.isin(rows, known))
+    return Track(rows, boxes, np.isin(rows, known[seen]))
+
+
+def _by_start(track: Track) -> tuple[float, ...]:
+    return int(track.rows[0]), *track.boxes[0].tolist(), len(track.rows)
 
 
 def _centre(boxes: Floats) -> Floats:
