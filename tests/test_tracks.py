@@ -122,7 +122,7 @@ def test_what_stays_where_it_is_counts_if_it_is_always_there():
 
 @pytest.mark.parametrize("count", [25, 60])
 def test_those_that_go_together_are_one(count):
-    """Two pieces become one region and go on as one; where its size is known well enough, they are it from the start."""
+    """Two pieces become one region and go on as one; where its size is known, they are it from the start."""
     upper, lower = walk(count, (5, 30), (3, 0), (10, 14)), walk(count, (5, 48), (3, 0), (10, 14))
     frames = frames_of(upper, lower)
     for row in range(12, count):
