@@ -72,7 +72,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("onset_seconds", pa.float64()),
         ("offset_seconds", pa.float64()),
     ),
-    # A row a connected moving part of an analysed frame; velocity in picture heights per second.
+    # A row a connected moving part of an analysed frame; velocity in picture heights per second; x0, y0, x1, y1 of each
+    # of the pieces that it may be made of, one after the other.
     "regions": _schema(
         ("frame_index", pa.int64(), False),
         ("pts", pa.int64(), False),
