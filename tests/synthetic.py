@@ -65,6 +65,7 @@ def write_regions(path, rows):
     columns = {name: [row[k] for row in rows] for k, name in enumerate(("frame_index", "x0", "y0", "x1", "y1"))}
     zeros = [0.0] * len(rows)
     columns |= {"pts": [row[0] * 100 for row in rows], "area": zeros, "velocity_x": zeros, "velocity_y": zeros}
+    columns["pieces"] = [[] for _ in rows]
     schema = SCHEMAS["regions"]
     write_table(path, pa.table({name: columns[name] for name in schema.names}, schema=schema), schema)
 

@@ -56,7 +56,12 @@ def noise(count: int, grid: Grid = SMALL, seed: int = 0) -> list[Picture]:
 
 
 def same(a: FeatureRow, b: FeatureRow) -> bool:
-    fields = [(a.cells, b.cells), *[(vars(a.regions)[k], vars(b.regions)[k]) for k in vars(a.regions)]]
+    fields = [
+        (a.cells, b.cells),
+        *[(getattr(a.regions, k), getattr(b.regions, k)) for k in ("boxes", "areas", "velocities")],
+    ]
+    if [pieces.tolist() for pieces in a.regions.pieces] != [pieces.tolist() for pieces in b.regions.pieces]:
+        return False
     key = (a.frame_index, a.pts, a.valid) == (b.frame_index, b.pts, b.valid)
     return key and all(np.array_equal(x, y) for x, y in fields)
 

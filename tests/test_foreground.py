@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import texture
 
-from vidrnn.foreground import Foreground, Motion
+from vidrnn.foreground import LEVELS, Foreground, Motion
 
 HEIGHT, WIDTH, SECONDS = 120, 160, 0.1
 GROUND = texture(HEIGHT, WIDTH, 1, 90, 170)
@@ -128,6 +128,31 @@ def test_pieces_within_a_thing_are_one():
     assert found.areas.max() == pytest.approx((8 * 32 + 40 * 8 + 20 * 12) / HEIGHT / WIDTH, rel=0.1)
 
 
+def test_a_soft_edge_ends_where_half_of_the_contrast_is_left():
+    """What is bright glows: the limit is passed some pixels around it."""
+    box = (40, 30, 60, 70)
+    flat = np.full((HEIGHT, WIDTH), 60, np.uint8)
+    sharp = flat.copy()
+    sharp[box[1] : box[3], box[0] : box[2]] = 250
+    glow = np.asarray(cv2.GaussianBlur(sharp, (0, 0), 2.5))
+    assert (glow[50, box[0] - 3 : box[0]] - flat[50, 0] > LEVELS).all()
+    found = Foreground(np.stack([flat] * 8), None, 20.0, 3.0).push(SECONDS, glow, None, 0.0, motion(box))
+    assert near(boxes_of(found), [box])
+
+
+def test_two_side_by_side_are_one_region_of_two_pieces():
+    """Two that overlap below their heads; one with a flat top, and one whose arm is stretched out, are in one piece."""
+    left, right, high = (40, 30, 48, 70), (54, 34, 62, 70), (40, 46, 62, 66)
+    found = finder().push(SECONDS, picture(left, right, high), None, 0.0, motion((40, 30, 62, 70)))
+    assert near(boxes_of(found), [(40, 30, 62, 70)])
+    (pieces,) = found.pieces
+    first, second = np.rint(pieces * [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(int).tolist()
+    assert first[:2] == [40, 30] and second[1:] == [34, 62, 70] and first[2] == second[0] and 47 < first[2] < 55
+    for alone in ([(40, 30, 62, 70)], [left, (48, 46, 62, 50)]):
+        found = finder().push(SECONDS, picture(*alone), None, 0.0, motion(*alone))
+        assert [len(pieces) for pieces in found.pieces] == [0], alone
+
+
 def test_a_thing_larger_than_half_the_picture():
     box = (10, 10, 150, 110)
     found = finder().push(SECONDS, picture(box), None, 0.0, motion(box))
@@ -156,5 +181,5 @@ def test_wild_footage_gives_finite_values(share):
     moving = np.full((HEIGHT // 2, WIDTH // 2), share, np.float32)
     for k in range(12):
         found = objects.push(0.1 * k, pictures[k], colours[k], 250.0 * (k % 2), Motion(moving, moving, -moving))
-        assert all(np.isfinite(values).all() for values in vars(found).values())
+        assert all(np.isfinite(values).all() for values in (found.boxes, found.areas, found.velocities, *found.pieces))
         assert (found.boxes >= 0).all() and (found.boxes <= 1).all()

@@ -36,9 +36,9 @@ LAYERS = (
     ),
     (
         "domain",
-        "metrics labelled labels events tracks objects segments embeddings calibration surprise checkpoint losses "
-        "device model cells marked windows features flow foreground camera sequences media decode encode demo_plan "
-        "demo_scene easel figures event_cards embed nights timeline measures phrases",
+        "metrics labelled labels events tracks sizes objects segments embeddings calibration surprise checkpoint "
+        "losses device model cells marked windows features flow foreground camera sequences media decode encode "
+        "demo_plan demo_scene easel figures event_cards embed nights timeline measures phrases",
     ),
     ("files", "retired feedback cards storage"),
     ("words", "params columns schema timebase errors"),

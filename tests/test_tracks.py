@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vidrnn.tracks import BRIDGED_SECONDS, Moving, follow, is_object, objectness
+from vidrnn.sizes import Moving
+from vidrnn.tracks import BRIDGED_SECONDS, LINKED_SECONDS, follow, is_object, objectness
 
 SECONDS = 0.1  # between frames
 
@@ -52,11 +53,34 @@ def test_a_short_occlusion_is_bridged(gap):
     assert np.array_equal(objectness(track) == 0, ~track.seen)
 
 
+def test_who_comes_out_where_they_would_be_by_now_is_the_same():
+    """Hidden for longer than they are expected; somebody else who begins elsewhere meanwhile is another."""
+    boxes, other = walk(60, (5, 60), (4, -1)), walk(60, (150, 10), (-1, 2))
+    gap = round(BRIDGED_SECONDS / SECONDS) + 5
+    hidden = {(0, row) for row in range(20, 20 + gap)} | {(1, row) for row in range(25)}
+    first, second = tracks_of(frames_of(boxes, other, hidden=hidden))
+    assert np.array_equal(first.rows, np.arange(60)) and np.allclose(first.boxes, boxes)
+    assert np.array_equal(np.flatnonzero(~first.seen), np.arange(20, 20 + gap))
+    assert np.array_equal(second.rows, np.arange(25, 60)) and second.seen.all()
+
+
 def test_a_long_absence_is_two_tracks():
-    boxes = walk(60, (5, 60), (4, -1))
-    gap = round(BRIDGED_SECONDS / SECONDS) + 2
+    boxes = walk(80, (5, 90), (4, -1))
+    gap = round(LINKED_SECONDS / SECONDS) + 2
     first, second = tracks_of(frames_of(boxes, hidden={(0, row) for row in range(20, 20 + gap)}))
     assert first.rows[-1] == 19 and second.rows[0] == 20 + gap and first.seen.all() and second.seen.all()
+
+
+def test_those_who_walk_in_step_stay_two_while_they_share_a_region():
+    """They have been seen apart and whole; a velocity of their own they have not."""
+    left, right = walk(50, (5, 30), (3, 0)), walk(50, (18, 32), (3, 0))
+    frames = frames_of(left, right)
+    for row in range(20, 40):
+        frames[row] = moving([*left[row, :2], *right[row, 2:]], velocities=[(30, 0)])
+    tracks = tracks_of(frames)
+    assert len(tracks) == 2
+    for track, boxes in zip(tracks, (left, right), strict=True):
+        assert np.array_equal(track.rows, np.arange(50)) and np.abs(track.boxes - boxes).max() < 3
 
 
 @pytest.mark.parametrize("slope", [-1, 0, 2])
@@ -96,16 +120,18 @@ def test_what_stays_where_it_is_counts_if_it_is_always_there():
     assert tracks_of(leaves) == []
 
 
-def test_those_that_go_together_are_one():
-    """Two pieces become one region and go on as one."""
-    upper, lower = walk(30, (5, 30), (3, 0), (10, 14)), walk(30, (5, 48), (3, 0), (10, 14))
+@pytest.mark.parametrize("count", [25, 60])
+def test_those_that_go_together_are_one(count):
+    """Two pieces become one region and go on as one; where its size is known, they are it from the start."""
+    upper, lower = walk(count, (5, 30), (3, 0), (10, 14)), walk(count, (5, 48), (3, 0), (10, 14))
     frames = frames_of(upper, lower)
-    for row in range(12, 30):
+    for row in range(12, count):
         frames[row] = moving([*upper[row, :2], *lower[row, 2:]], velocities=[(30, 0)])
     tracks = tracks_of(frames)
-    assert sorted(int(track.rows[-1]) for track in tracks) == [11, 29]
+    assert sorted(int(track.rows[-1]) for track in tracks) == ([11, 24] if count == 25 else [59])
     whole = max(tracks, key=lambda track: len(track.rows))
-    assert np.allclose(whole.boxes[-1], [*upper[-1, :2], *lower[-1, 2:]])
+    shown = np.concatenate([upper[:, :2], lower[:, 2:]], 1)
+    assert np.allclose(whole.boxes[-1], shown[-1]) and (count == 25 or np.allclose(whole.boxes, shown))
 
 
 def test_a_flicker_is_no_object():

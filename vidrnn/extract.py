@@ -395,6 +395,7 @@ def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table
     counts = [len(row.regions.areas) for row in rows]
     boxes = np.concatenate([row.regions.boxes for row in rows]) * np.array(picture * 2, np.float32)
     velocities = np.concatenate([row.regions.velocities for row in rows])
+    pieces = [of_one * np.array(picture * 2, np.float32) for row in rows for of_one in row.regions.pieces]
     columns = {
         "frame_index": np.repeat([row.frame_index for row in rows], counts),
         "pts": np.repeat([row.pts for row in rows], counts),
@@ -402,6 +403,7 @@ def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table
         "area": np.concatenate([row.regions.areas for row in rows]) * np.float32(picture[0] * picture[1]),
         "velocity_x": velocities[:, 0],
         "velocity_y": velocities[:, 1],
+        "pieces": [of_one.ravel().tolist() for of_one in pieces],
     }
     return pa.table(columns, schema=SCHEMAS["regions"])
 

@@ -32,11 +32,16 @@ _SHADE_NOISE = 12.0  # and by so many luma levels more
 _SHADE_COLOUR = 5.0  # chroma levels by which the ground in shadow may depart from its colour in that ratio
 _FLOOR = 8  # added to luma before ratios are taken
 _PENUMBRA = 7  # pixels of the square that a shadow grows by over what might be its edge
+_CONTRAST = 0.5  # of what departs most nearby, that what is in front departs by: a soft edge lies where half is left
+_NEARBY = 7  # pixels of the square that is nearby
 _CLOSE = 5  # pixels of the square that closes gaps
 MIN_AREA = 0.0004  # of the picture
 _LEAST_PIECE = 0.2  # of that area, a part that may be a piece of another
 _NEAR = 2  # half-size pixels around a part within which pieces of it lie
 _HELD = 0.5  # share of a piece's box that has to lie there
+_NOTCH, _LEAST_NOTCH = 0.1, 2  # of what the lower of two tops rises, and half-size pixels, a notch between them is deep
+_HEADS_APART = 0.25  # likewise, how far apart the two are
+_STANDS = 0.5  # of the height of all, at least, that the lower one rises
 _MOVES = 0.08  # share of an object that moves, if it does
 _GHOST_SECONDS = 0.5  # after which a part without an outline is background
 _RIM = np.ones((3, 3), np.uint8)
@@ -50,16 +55,19 @@ class Regions:
         boxes: (N, 4) float32, x0, y0, x1, y1 as shares of the picture's width and height.
         areas: (N,) float32, share of the picture.
         velocities: (N, 2) float32, picture heights per second to the right and downwards; 0 where nothing moves.
+        pieces: of each (P, 4) float32, boxes likewise, from left to right, of what its shape says that it might be
+            made of; none where it says nothing.
     """
 
     boxes: Array
     areas: Array
     velocities: Array
+    pieces: list[Array]
 
     @classmethod
     def none(cls) -> "Regions":
         """No objects."""
-        return cls(*(np.zeros(shape, np.float32) for shape in ((0, 4), (0,), (0, 2))))
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 2), np.float32), [])
 
 
 @dataclass(frozen=True)
@@ -114,14 +122,18 @@ class Foreground:
         ground = cv2.add(self._background, exposure, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # as documented
         departure = np.asarray(cv2.absdiff(picture, ground), np.uint8)
         front = np.asarray(cv2.compare(departure, self._limit, cv2.CMP_GT), np.uint8)
+        strength = departure
         if colour is not None and self._colour is not None:
             now, before = (cv2.convertScaleAbs(levels, beta=_FLOOR) for levels in (picture, ground))
             ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
             shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
-            stands_out, is_ground = self._told_by_colour(colour, self._colour, ratio)
-            front = self._without_shade(front | stands_out, shade & is_ground, ratio, ground)
+            by_colour, is_ground = self._told_by_colour(colour, self._colour, ratio)
+            front |= np.asarray(cv2.threshold(by_colour, LEVELS, 255, cv2.THRESH_BINARY)[1], np.uint8)
+            front = self._without_shade(front, shade & is_ground, ratio, ground)
+            strength = np.asarray(cv2.max(departure, by_colour), np.uint8)
         self._still += np.float32(seconds)
         self._still[motion.share > 0] = 0
+        front = _without_soft_edge(front, strength)
         closed = cv2.morphologyEx(front, cv2.MORPH_CLOSE, np.ones((_CLOSE, _CLOSE), np.uint8))
         parts = _Parts.of(np.asarray(closed, np.uint8))
         kept, gone = self._sort(parts, picture, ground, motion)
@@ -138,7 +150,10 @@ class Foreground:
 
     @staticmethod
     def _told_by_colour(colour: Luma, usual: Array, ratio: Luma) -> tuple[Luma, Luma]:
-        """Where colour is not that of the background, and where it is that of the ground in shadow; 0 or 255."""
+        """How far colour is from the background's, in levels as of luma; where it is that of the ground in shadow.
+
+        The first up to 255, the second 0 or 255.
+        """
         size = colour.shape[:0:-1]
         light = cv2.resize(ratio, size, interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / _ONE)
         out = np.zeros(light.shape, np.float32)
@@ -147,7 +162,8 @@ class Foreground:
             now = plane.astype(np.float32) - _NEUTRAL
             out += cv2.absdiff(now, ground)
             off += cv2.absdiff(now, cv2.multiply(ground, light))
-        return _doubled(out > _COLOUR_LEVELS), _doubled(cv2.blur(off, (3, 3)) < _SHADE_COLOUR)
+        levels = np.asarray(np.minimum(out * np.float32(LEVELS / _COLOUR_LEVELS), 255), np.uint8)
+        return _doubled(levels), _doubled((cv2.blur(off, (3, 3)) < _SHADE_COLOUR).view(np.uint8) * np.uint8(255))
 
     def _without_shade(self, front: Luma, maybe: Luma, ratio: Luma, ground: Luma) -> Luma:
         """What is in front but no shadow: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
@@ -262,14 +278,54 @@ class _Parts:
         """The chosen parts as regions."""
         height, width = self.mask.shape
         part = np.array(chosen, np.int64)
-        boxes = np.empty((len(part), 4), np.float32)
-        for row, (x0, y0, x1, y1) in enumerate((2 * self.boxes[part]).tolist()):
-            left, top, across, down = cv2.boundingRect(self.mask[y0:y1, x0:x1])
-            boxes[row] = x0 + left, y0 + top, x0 + left + across, y0 + top + down
+        size = np.array([width, height] * 2, np.float32)
+        boxes, pieces = np.empty((len(part), 4), np.float32), []
+        for row, (number, (x0, y0, x1, y1)) in enumerate(zip(chosen, self.boxes[part].tolist(), strict=True)):
+            mask = self.mask[2 * y0 : 2 * y1, 2 * x0 : 2 * x1]
+            boxes[row] = _box(mask, 2 * x0, 2 * y0)
+            own = self.owner[self.labels[y0:y1, x0:x1]] == number
+            if spans := _side_by_side(own):
+                mask = mask & _doubled(own.view(np.uint8) * np.uint8(255))
+            of_it = [_box(mask[:, 2 * a : 2 * b], 2 * (x0 + a), 2 * y0) for a, b in spans]
+            pieces.append(np.array(of_it, np.float32).reshape(-1, 4) / size)
         share = np.maximum(self.mean(motion.share)[part], 1e-6)
         velocities = np.stack([self.mean(along)[part] / share for along in (motion.x, motion.y)], axis=1)
-        size = np.array([width, height] * 2, np.float32)
-        return Regions(boxes / size, self.areas[part] / np.float32(height * width), velocities.astype(np.float32))
+        areas = self.areas[part] / np.float32(height * width)
+        return Regions(boxes / size, areas, velocities.astype(np.float32), pieces)
+
+
+def _box(mask: Luma, x: int, y: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 around what is not 0 in a part of a mask that lies at x, y."""
+    left, top, across, down = cv2.boundingRect(mask)
+    return x + left, y + top, x + left + across, y + top + down
+
+
+def _side_by_side(own: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The columns of each of several things that a part may be: cut where its top has a notch, as between heads."""
+    height, width = own.shape
+    tops = np.where(own.any(0), height - own.argmax(0), 0)
+    left, found = [(0, width)], []
+    while left:
+        start, stop = left.pop()
+        cut = _notch(tops[start:stop], height)
+        if cut is None:
+            found.append((start, stop))
+        else:
+            left += [(start + cut, stop), (start, start + cut)]
+    return found if len(found) > 1 else []
+
+
+def _notch(tops: Ints, height: int) -> int | None:
+    """The column where the tops of a part, in pixels above its foot, are lowest between two that are apart; or None."""
+    before, after = np.maximum.accumulate(tops), np.maximum.accumulate(tops[::-1])[::-1]
+    lower = np.minimum(before, after)
+    depth = lower - tops
+    deepest = np.flatnonzero(depth == depth.max())
+    cut = int(deepest[len(deepest) // 2])
+    if depth[cut] < max(_LEAST_NOTCH, _NOTCH * lower[cut]) or lower[cut] < _STANDS * height:
+        return None
+    one, other = (np.flatnonzero(side == side.max()).mean() for side in (tops[:cut], tops[cut:]))
+    return cut if cut + other - one >= _HEADS_APART * lower[cut] else None
 
 
 def _owners(boxes: Ints, parts: Ints) -> Ints:
@@ -304,8 +360,17 @@ def _has_outline(own: Luma, picture: Luma, ground: Luma) -> bool:
     return here > before
 
 
-def _doubled(mask: npt.NDArray[np.bool_]) -> Luma:
-    """Twice the height and width, 0 or 255."""
-    height, width = mask.shape
-    byte = mask.view(np.uint8) * np.uint8(255)
-    return np.asarray(cv2.resize(byte, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST), np.uint8)
+def _doubled(levels: Luma) -> Luma:
+    """Twice the height and width."""
+    height, width = levels.shape
+    return np.asarray(cv2.resize(levels, (2 * width, 2 * height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _without_soft_edge(front: Luma, strength: Luma) -> Luma:
+    """What is in front, without what departs from the background much less than something close to it: 0 or 255.
+
+    A blurred edge, the glow of what is bright and the last of a shadow pass the limit, but are no part of the thing.
+    """
+    own = strength & front
+    most = cv2.dilate(cv2.blur(own, (3, 3)), np.ones((_NEARBY, _NEARBY), np.uint8))
+    return front & np.asarray(cv2.compare(own, cv2.convertScaleAbs(most, None, _CONTRAST), cv2.CMP_GE), np.uint8)

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from vidrnn.objects import CellGrid
 from vidrnn.schema import BOX, SCHEMAS
+from vidrnn.sizes import Moving
 from vidrnn.storage import read_table
-from vidrnn.tracks import Moving, Track, follow, is_object, objectness
+from vidrnn.tracks import Track, follow, is_object, objectness
 
 Floats = npt.NDArray[np.floating[Any]]
 _VELOCITY = ("velocity_x", "velocity_y")
@@ -56,11 +57,12 @@ def find_objects(video: dict[str, Any], regions: Path, scores: pa.Table, end: tu
 
 def _read_moving(path: Path, frame_index: npt.NDArray[np.int64], height: int) -> list[Moving]:
     """What moves in each frame of `frame_index`, in displayed pixels."""
-    table = read_table(path, SCHEMAS["regions"], ["frame_index", *BOX, *_VELOCITY])
+    table = read_table(path, SCHEMAS["regions"], ["frame_index", *BOX, *_VELOCITY, "pieces"])
     frames = table["frame_index"].to_numpy()
     boxes, velocities = (np.stack([table[name].to_numpy() for name in names], 1) for names in (BOX, _VELOCITY))
+    pieces = [np.array(corners, np.float32).reshape(-1, 4) for corners in table["pieces"].to_pylist()]
     starts, stops = (np.searchsorted(frames, frame_index, side=side) for side in ("left", "right"))
-    return [Moving(boxes[a:b], velocities[a:b] * height) for a, b in zip(starts, stops, strict=True)]
+    return [Moving(boxes[a:b], velocities[a:b] * height, pieces[a:b]) for a, b in zip(starts, stops, strict=True)]
 
 
 def _scores_at(cells: npt.NDArray[np.float16], track: Track, grid: CellGrid) -> Floats:

@@ -73,7 +73,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("onset_seconds", pa.float64()),
         ("offset_seconds", pa.float64()),
     ),
-    # A row a connected moving part of an analysed frame; velocity in picture heights per second.
+    # A row a connected moving part of an analysed frame; velocity in picture heights per second; x0, y0, x1, y1 of each
+    # of the pieces that it may be made of, one after the other.
     "regions": _schema(
         ("frame_index", pa.int64(), False),
         ("pts", pa.int64(), False),
@@ -81,6 +82,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("area", pa.float32(), False),
         ("velocity_x", pa.float32(), False),
         ("velocity_y", pa.float32(), False),
+        ("pieces", pa.list_(pa.field("item", pa.float32(), nullable=False)), False),
     ),
     # A row a decoded frame: the mean luma of 16 × 16 parts of it.
     "shots": _schema(

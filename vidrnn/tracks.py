@@ -1,8 +1,9 @@
 """Moving regions to objects that keep their identity: predicted by the flow, assigned, bridged and kept apart.
 
-Each object is expected where its velocity takes it; regions go to objects by the least total cost. A region that
-several objects are expected in is shared: each keeps its size and its velocity until they part. Small regions inside
-an object's expected box are pieces of it. An object that nothing shows is expected for a while longer.
+Regions are cut and joined to things of usual size first (sizes.py). Each object is expected where its velocity takes
+it; regions go to objects by the least total cost. A region that several objects are expected in is shared: each keeps
+its size and its velocity until they part. Small regions inside an object's expected box are pieces of it. An object
+that nothing shows is expected for a while longer, and what begins where one that ended would be by now is the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import linear_sum_assignment
+
+from vidrnn.sizes import Moving, Usual, as_usual
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -31,23 +34,18 @@ _GATE = 1.3  # cost beyond which a region is not the object's
 _INSIDE = 0.6  # share of an expected box that a region must cover for the object to be in it
 _PIECE = 0.7  # share of a region that an expected box must cover for it to be a piece of the object
 _FILLED = 0.7  # share of the box around both that the boxes of an object and of its piece fill
-_APART = 0.1  # widths a second by which velocities in one region differ if it is of several objects
-_SHARED_SECONDS = 5.0  # for so long objects share a region before they are taken for one
-_FOLLOW = 0.4  # of the difference between seen and expected velocity, in a frame
+_WHOLE_ROWS = 5  # frames that have shown each of those in one region alone and whole, if they are several
+_APART = 0.1  # widths a second by which velocities in one region differ if they are several all the same
+_SHARED_SECONDS = 3.0  # for so long objects share a region before they are taken for one
+_FOLLOW = 0.25  # of the difference between seen and expected velocity, in a frame
 _RESIZE = 0.2  # likewise of sizes
-
-
-@dataclass(frozen=True)
-class Moving:
-    """What moves in a frame.
-
-    Attributes:
-        boxes: (N, 4) x0, y0, x1, y1 in pixels.
-        velocities: (N, 2) pixels a second to the right and downwards.
-    """
-
-    boxes: Floats
-    velocities: Floats
+LINKED_SECONDS = 3.0  # after a track ends, it may go on as another one
+_LOOSE_SECONDS = 1.0  # of its end, that tell where it goes on
+_DRIFT = 0.3  # diagonals by which it may go astray, and as much more a second
+_RESHAPE = 0.5  # what a size twice as large costs, in logarithms
+_WAIT = 0.1  # what a second of absence costs
+_NEVER = 1e3  # a cost beyond all others
+_PARTS = ("rows", "boxes", "seen")
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ class _Object:
     size: Floats
     seen_at: float
     alone_at: float  # when a region was last its own
+    whole: int = 0  # frames in which that was large enough for a whole thing
     ends: bool = False
     rows: list[int] = field(default_factory=list)
     boxes: list[Floats] = field(default_factory=list)
@@ -91,7 +90,8 @@ class _Object:
 class Tracker:
     """Frames in, tracks out: `push` each analysed frame in order, then `flush` once."""
 
-    def __init__(self) -> None:
+    def __init__(self, usual: Usual) -> None:
+        self._usual = usual
         self._objects: list[_Object] = []
         self._ended: list[_Object] = []
         self._row = -1
@@ -100,6 +100,7 @@ class Tracker:
     def push(self, time: float, moving: Moving) -> None:
         """Take what moves in the next frame, at `time` seconds."""
         self._row += 1
+        moving = as_usual(moving, self._usual)
         seconds, self._time = time - self._time, time
         objects, boxes = self._objects, np.asarray(moving.boxes, np.float64)
         for thing in objects:
@@ -130,6 +131,8 @@ class Tracker:
         """Whether objects in one region are several that meet, and not pieces of one that go together."""
         if max(self._time - thing.alone_at for thing in things) > _SHARED_SECONDS:
             return False
+        if all(thing.whole >= _WHOLE_ROWS for thing in things):
+            return True
         velocities = np.array([thing.velocity for thing in things])
         apart = np.linalg.norm(velocities - velocities[0], axis=1).max()
         return bool(apart > _APART * np.mean([thing.size[0] for thing in things]))
@@ -141,8 +144,11 @@ class Tracker:
     def flush(self) -> list[Track]:
         """Every track, by its first frame."""
         ended, self._ended, self._objects = self._ended + self._objects, [], []
-        tracks = [_track(thing) for thing in ended]
-        return sorted(tracks, key=lambda track: (int(track.rows[0]), *track.boxes[0].tolist(), len(track.rows)))
+        tracks = [
+            _bridged(np.array(thing.rows, np.int64), np.array(thing.boxes), np.ones(len(thing.rows), np.bool_))
+            for thing in ended
+        ]
+        return sorted(tracks, key=_by_start)
 
     def _see(self, thing: _Object, box: Floats, flow: Floats, seconds: float) -> None:
         """An object alone in its region: it learns its velocity, half from the flow and half from where it went."""
@@ -152,6 +158,7 @@ class Tracker:
         thing.centre = _centre(box)
         thing.size = thing.size + _RESIZE * (box[2:] - box[:2] - thing.size)
         thing.alone_at = self._time
+        thing.whole += self._usual.holds(box)
         thing.put(self._row, self._time, box)
 
     def _share(self, things: list[_Object], region: Floats) -> None:
@@ -171,10 +178,59 @@ class Tracker:
 
 def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
     """The tracks of a video, given what moves in each of its analysed frames."""
-    tracker = Tracker()
+    frames = list(frames)
+    tracker = Tracker(Usual(frames))
     for time, moving in zip(times, frames, strict=True):
         tracker.push(time, moving)
-    return tracker.flush()
+    return _linked(tracker.flush(), np.asarray(times, np.float64))
+
+
+def _linked(tracks: list[Track], times: Floats) -> list[Track]:
+    """Tracks that end, and those that begin soon after where these would have gone, are one."""
+    if len(tracks) < 2:
+        return tracks
+    starts, ends = (_Loose.of(tracks, times, last) for last in (False, True))
+    gap = starts.time[None] - ends.time[:, None]
+    onwards = ends.place[:, None] + ends.velocity[:, None] * gap[..., None] - starts.place[None]
+    back = starts.place[None] - starts.velocity[None] * gap[..., None] - ends.place[:, None]
+    missed = (np.linalg.norm(onwards, axis=2) + np.linalg.norm(back, axis=2)) / 2
+    reach = np.linalg.norm(np.maximum(ends.size[:, None], starts.size[None]), axis=2) * _DRIFT * (1 + gap)
+    shape = np.abs(np.log(starts.size[None] / ends.size[:, None])).sum(2)
+    cost = missed / np.maximum(reach, 1e-9) + _RESHAPE * shape
+    possible = (gap > 0) & (gap <= LINKED_SECONDS) & (cost < 1)
+    pairs = zip(*linear_sum_assignment(np.where(possible, cost + _WAIT * gap, _NEVER)), strict=True)
+    follower = {int(one): int(other) for one, other in pairs if possible[one, other]}
+    linked = []
+    for first in sorted(set(range(len(tracks))) - set(follower.values())):
+        chain = [first]
+        while chain[-1] in follower:
+            chain.append(follower[chain[-1]])
+        linked.append(_bridged(*(np.concatenate([getattr(tracks[k], name) for k in chain]) for name in _PARTS)))
+    return sorted(linked, key=_by_start)
+
+
+@dataclass(frozen=True)
+class _Loose:
+    """The ends, or the starts, of T tracks: (T,) seconds, (T, 2) places, pixels a second, widths and heights."""
+
+    time: Floats
+    place: Floats
+    velocity: Floats
+    size: Floats
+
+    @classmethod
+    def of(cls, tracks: list[Track], times: Floats, last: bool) -> "_Loose":
+        """The last, or the first, second of each."""
+        of_each = []
+        for track in tracks:
+            when, at = times[track.rows], -1 if last else 0
+            near = np.abs(when - when[at]) <= _LOOSE_SECONDS
+            centres, apart = _centre(track.boxes), when[near] - when[near].mean()
+            spread = max(float((apart**2).sum()), 1e-9)
+            pace = (apart[:, None] * centres[near]).sum(0) / spread if len(apart) >= _CONFIRMED_ROWS else np.zeros(2)
+            size = np.median(track.boxes[near, 2:] - track.boxes[near, :2], axis=0)
+            of_each.append((when[at], centres[at], pace, np.maximum(size, 1)))
+        return cls(*(np.array(values) for values in zip(*of_each, strict=True)))
 
 
 def is_object(track: Track, times: Sequence[float]) -> bool:
@@ -257,13 +313,15 @@ def _pieces(expected: Floats, boxes: Floats, taken_by: Ints) -> Ints:
     return pieces
 
 
-def _track(thing: _Object) -> Track:
-    """With the frames between bridged in a straight line."""
-    known = np.array(thing.rows, np.int64)
+def _bridged(known: Ints, places: Floats, seen: npt.NDArray[np.bool_]) -> Track:
+    """A track of (K,) ascending rows and (K, 4) boxes there, with the frames between bridged in a straight line."""
     rows = np.arange(known[0], known[-1] + 1)
-    places = np.array(thing.boxes)
     boxes = np.stack([np.interp(rows, known, places[:, k]) for k in range(4)], 1)
-    return Track(rows, boxes, np.isin(rows, known))
+    return Track(rows, boxes, np.isin(rows, known[seen]))
+
+
+def _by_start(track: Track) -> tuple[float, ...]:
+    return int(track.rows[0]), *track.boxes[0].tolist(), len(track.rows)
 
 
 def _centre(boxes: Floats) -> Floats:

@@ -1,0 +1,131 @@
+"""How large things usually are at each height of a picture, which tells regions of several things, and fragments.
+
+A camera sees what is far small. The median of what moves at a height is a thing of its own there, as long as most are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+
+_BANDS, _NEAR = 50, 4  # heights of the picture that are told apart, and how many on each side count as near
+_LEAST_SEEN = 30  # regions near there before a size is usual
+_WHOLE = 0.6  # times as wide and as high as is usual, and a box holds a whole thing
+_WIDE = 1.4  # times as wide as is usual, and a region may be several things
+_FRAGMENT = 0.4  # of the usual area, less than which a region may be a fragment
+_ROOM = 1.2  # times the usual width and height, in which it and what it belongs to have to lie
+_NEARER = 0.1  # by which the logarithms of width and height have to come nearer to what is usual
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What moves in a frame.
+
+    Attributes:
+        boxes: (N, 4) x0, y0, x1, y1 in pixels.
+        velocities: (N, 2) pixels a second to the right and downwards.
+        pieces: of each box (P, 4) boxes from left to right of what it may be made of, or none.
+    """
+
+    boxes: Floats
+    velocities: Floats
+    pieces: Sequence[Floats] = ()
+
+
+class Usual:
+    """Width and height of things by where they stand, in the frames of a video."""
+
+    def __init__(self, frames: Sequence[Moving]) -> None:
+        boxes = np.concatenate([np.empty((0, 4)), *(frame.boxes for frame in frames)])
+        self._sizes = boxes[:, 2:] - boxes[:, :2]
+        self._band = max(float(boxes[:, 3].max(initial=0)), 1.0) / _BANDS
+        self._feet = boxes[:, 3] / self._band
+        self._known: dict[int, Floats] = {}
+
+    def at(self, box: Floats) -> Floats:
+        """(2,) of a thing that stands where a box does; infinite where too little has been seen."""
+        band = int(box[3] / self._band)
+        if band not in self._known:
+            near = np.abs(self._feet - (band + 0.5)) < _NEAR
+            enough = np.count_nonzero(near) >= _LEAST_SEEN
+            self._known[band] = np.median(self._sizes[near], axis=0) if enough else np.full(2, np.inf)
+        return self._known[band]
+
+    def holds(self, box: Floats) -> bool:
+        """Whether a box is large enough for a whole thing."""
+        return bool(((box[2:] - box[:2]) > _WHOLE * self.at(box)).all())
+
+
+def as_usual(moving: Moving, usual: Usual) -> Moving:
+    """What moves in a frame, cut and joined so that it is as large as is usual where it stands."""
+    return _joined(_cut(moving, usual), usual)
+
+
+def _cut(moving: Moving, usual: Usual) -> Moving:
+    """The same, of each region that is too wide its pieces, together as far as they are not."""
+    if not any(map(len, moving.pieces)):
+        return moving
+    parts = [
+        _grouped(pieces, usual) if len(pieces) and _width(box) > _WIDE * usual.at(box)[0] else box[None]
+        for box, pieces in zip(moving.boxes, moving.pieces, strict=True)
+    ]
+    return Moving(np.concatenate(parts), np.repeat(moving.velocities, list(map(len, parts)), axis=0))
+
+
+def _grouped(pieces: Floats, usual: Usual) -> Floats:
+    """Pieces from left to right, the narrowest neighbours together as long as they are not too wide."""
+    groups = list(pieces)
+    while len(groups) > 1:
+        pairs = [_around(*pair) for pair in pairwise(groups)]
+        best = min(range(len(pairs)), key=lambda k: _width(pairs[k]))
+        if _width(pairs[best]) > _WIDE * usual.at(pairs[best])[0]:
+            break
+        groups[best : best + 2] = [pairs[best]]
+    return np.stack(groups)
+
+
+def _joined(moving: Moving, usual: Usual) -> Moving:
+    """The same, each fragment with the region that with it is most nearly as large as is usual."""
+    boxes: list[Floats] = list(moving.boxes)
+    if len(boxes) < 2:
+        return moving
+    by_size = sorted(range(len(boxes)), key=lambda k: (_area(boxes[k]), k))
+    left = set(by_size)
+    for rank, small in enumerate(by_size):
+        if _area(boxes[small]) > _FRAGMENT * usual.at(boxes[small]).prod():
+            continue
+        gains = {large: _gain(boxes[large], boxes[small], usual) for large in by_size[rank + 1 :]}
+        best = max(gains, key=gains.__getitem__, default=small)
+        if best != small and gains[best] > _NEARER:
+            boxes[best] = _around(boxes[best], boxes[small])
+            left.remove(small)
+    kept = sorted(left)
+    return Moving(np.stack([boxes[k] for k in kept]), np.asarray(moving.velocities)[kept])
+
+
+def _gain(box: Floats, fragment: Floats, usual: Usual) -> float:
+    """By how much a fragment brings a box nearer to the size of what stands where both do; below 0 without room."""
+    both = _around(box, fragment)
+    size = usual.at(both)
+    extents = np.stack([box[2:] - box[:2], both[2:] - both[:2]])
+    if not np.isfinite(size).all() or (extents[1] > _ROOM * size).any():
+        return -1.0
+    before, after = np.abs(np.log(np.maximum(extents, 1e-6) / size)).sum(1)
+    return float(before - after)
+
+
+def _around(box: Floats, other: Floats) -> Floats:
+    return np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+
+
+def _width(box: Floats) -> float:
+    return float(box[2] - box[0])
+
+
+def _area(box: Floats) -> float:
+    return float((box[2:] - box[:2]).prod())
