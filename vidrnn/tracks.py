@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from vidrnn.sizes import Moving, Usual, as_usual
 
@@ -190,16 +192,19 @@ def _linked(tracks: list[Track], times: Floats) -> list[Track]:
     if len(tracks) < 2:
         return tracks
     starts, ends = (_Loose.of(tracks, times, last) for last in (False, True))
-    gap = starts.time[None] - ends.time[:, None]
-    onwards = ends.place[:, None] + ends.velocity[:, None] * gap[..., None] - starts.place[None]
-    back = starts.place[None] - starts.velocity[None] * gap[..., None] - ends.place[:, None]
-    missed = (np.linalg.norm(onwards, axis=2) + np.linalg.norm(back, axis=2)) / 2
-    reach = np.linalg.norm(np.maximum(ends.size[:, None], starts.size[None]), axis=2) * _DRIFT * (1 + gap)
-    shape = np.abs(np.log(starts.size[None] / ends.size[:, None])).sum(2)
+    # Tracks come by their first frame. Only those that are near in time are compared: a day may have any number.
+    begin, stop = (np.searchsorted(starts.time, ends.time + wait, side="right") for wait in (0.0, LINKED_SECONDS))
+    one = np.repeat(np.arange(len(tracks)), stop - begin)
+    other = np.concatenate([np.arange(*span) for span in zip(begin, stop, strict=True)])
+    gap = starts.time[other] - ends.time[one]
+    onwards = ends.place[one] + ends.velocity[one] * gap[:, None] - starts.place[other]
+    back = starts.place[other] - starts.velocity[other] * gap[:, None] - ends.place[one]
+    missed = (np.linalg.norm(onwards, axis=1) + np.linalg.norm(back, axis=1)) / 2
+    reach = np.linalg.norm(np.maximum(ends.size[one], starts.size[other]), axis=1) * _DRIFT * (1 + gap)
+    shape = np.abs(np.log(starts.size[other] / ends.size[one])).sum(1)
     cost = missed / np.maximum(reach, 1e-9) + _RESHAPE * shape
-    possible = (gap > 0) & (gap <= LINKED_SECONDS) & (cost < 1)
-    pairs = zip(*linear_sum_assignment(np.where(possible, cost + _WAIT * gap, _NEVER)), strict=True)
-    follower = {int(one): int(other) for one, other in pairs if possible[one, other]}
+    possible = cost < 1
+    follower = _assigned(one[possible], other[possible], (cost + _WAIT * gap)[possible])
     linked = []
     for first in sorted(set(range(len(tracks))) - set(follower.values())):
         chain = [first]
@@ -207,6 +212,23 @@ def _linked(tracks: list[Track], times: Floats) -> list[Track]:
             chain.append(follower[chain[-1]])
         linked.append(_bridged(*(np.concatenate([getattr(tracks[k], name) for k in chain]) for name in _PARTS)))
     return sorted(linked, key=_by_start)
+
+
+def _assigned(one: Ints, other: Ints, cost: Floats) -> dict[int, int]:
+    """Of (P,) possible pairs as many as there can be, each member in one at most, at the least cost in all."""
+    count = int(max(one.max(initial=-1), other.max(initial=-1))) + 1
+    graph = coo_array((np.ones(len(one)), (one, count + other)), shape=(2 * count, 2 * count))
+    group = connected_components(graph, directed=False)[1][one]
+    found = {}
+    for pairs in np.split(np.argsort(group, kind="stable"), np.flatnonzero(np.diff(np.sort(group))) + 1):
+        rows, row = np.unique(one[pairs], return_inverse=True)
+        columns, column = np.unique(other[pairs], return_inverse=True)
+        costs = np.full((len(rows), len(columns)), _NEVER)
+        costs[row, column] = cost[pairs]
+        for a, b in zip(*linear_sum_assignment(costs), strict=True):
+            if costs[a, b] < _NEVER:
+                found[int(rows[a])] = int(columns[b])
+    return found
 
 
 @dataclass(frozen=True)
