@@ -42,19 +42,19 @@ class Usual:
 
     def __init__(self, frames: Sequence[Moving]) -> None:
         boxes = np.concatenate([np.empty((0, 4)), *(frame.boxes for frame in frames)])
-        self._sizes = boxes[:, 2:] - boxes[:, :2]
+        sizes = boxes[:, 2:] - boxes[:, :2]
         self._band = max(float(boxes[:, 3].max(initial=0)), 1.0) / _BANDS
-        self._feet = boxes[:, 3] / self._band
-        self._known: dict[int, Floats] = {}
+        feet = boxes[:, 3] / self._band
+        self._sizes = np.full((_BANDS + 2, 2), np.inf)  # of the bands, and of what stands below all that was seen
+        for band in range(_BANDS + 1):
+            near = np.abs(feet - (band + 0.5)) < _NEAR
+            if np.count_nonzero(near) >= _LEAST_SEEN:
+                self._sizes[band] = np.median(sizes[near], axis=0)
 
-    def at(self, box: Floats) -> Floats:
-        """(2,) of a thing that stands where a box does; infinite where too little has been seen."""
-        band = int(box[3] / self._band)
-        if band not in self._known:
-            near = np.abs(self._feet - (band + 0.5)) < _NEAR
-            enough = np.count_nonzero(near) >= _LEAST_SEEN
-            self._known[band] = np.median(self._sizes[near], axis=0) if enough else np.full(2, np.inf)
-        return self._known[band]
+    def at(self, boxes: Floats) -> Floats:
+        """(..., 2) of things that stand where (..., 4) boxes do; infinite where too little has been seen."""
+        found: Floats = self._sizes[np.minimum((boxes[..., 3] / self._band).astype(np.int64), _BANDS + 1)]
+        return found
 
     def holds(self, box: Floats) -> bool:
         """Whether a box is large enough for a whole thing."""
@@ -91,36 +91,38 @@ def _grouped(pieces: Floats, usual: Usual) -> Floats:
 
 def _joined(moving: Moving, usual: Usual) -> Moving:
     """The same, each fragment with the region that with it is most nearly as large as is usual."""
-    boxes: list[Floats] = list(moving.boxes)
+    boxes = moving.boxes.copy()
     if len(boxes) < 2:
         return moving
     by_size = sorted(range(len(boxes)), key=lambda k: (_area(boxes[k]), k))
     left = set(by_size)
-    for rank, small in enumerate(by_size):
+    for rank, small in enumerate(by_size[:-1]):
         if _area(boxes[small]) > _FRAGMENT * usual.at(boxes[small]).prod():
             continue
-        gains = {large: _gain(boxes[large], boxes[small], usual) for large in by_size[rank + 1 :]}
-        best = max(gains, key=gains.__getitem__, default=small)
-        if best != small and gains[best] > _NEARER:
+        larger = by_size[rank + 1 :]
+        gains = _gains(boxes[larger], boxes[small], usual)
+        if gains.max() > _NEARER:
+            best = larger[int(gains.argmax())]
             boxes[best] = _around(boxes[best], boxes[small])
             left.remove(small)
     kept = sorted(left)
-    return Moving(np.stack([boxes[k] for k in kept]), np.asarray(moving.velocities)[kept])
+    return Moving(boxes[kept], np.asarray(moving.velocities)[kept])
 
 
-def _gain(box: Floats, fragment: Floats, usual: Usual) -> float:
-    """By how much a fragment brings a box nearer to the size of what stands where both do; below 0 without room."""
-    both = _around(box, fragment)
+def _gains(boxes: Floats, fragment: Floats, usual: Usual) -> Floats:
+    """By how much a fragment brings each box nearer to the size of what stands where both do; below 0 without room."""
+    both = _around(boxes, fragment)
     size = usual.at(both)
-    extents = np.stack([box[2:] - box[:2], both[2:] - both[:2]])
-    if not np.isfinite(size).all() or (extents[1] > _ROOM * size).any():
-        return -1.0
-    before, after = np.abs(np.log(np.maximum(extents, 1e-6) / size)).sum(1)
-    return float(before - after)
+    extents = np.stack([boxes[:, 2:] - boxes[:, :2], both[:, 2:] - both[:, :2]])
+    room = np.isfinite(size).all(1) & (extents[1] <= _ROOM * size).all(1)
+    gains = np.full(len(boxes), -1.0)
+    before, after = np.abs(np.log(np.maximum(extents[:, room], 1e-6) / size[room])).sum(2)
+    gains[room] = before - after
+    return gains
 
 
 def _around(box: Floats, other: Floats) -> Floats:
-    return np.concatenate([np.minimum(box[:2], other[:2]), np.maximum(box[2:], other[2:])])
+    return np.concatenate([np.minimum(box[..., :2], other[..., :2]), np.maximum(box[..., 2:], other[..., 2:])], -1)
 
 
 def _width(box: Floats) -> float:
