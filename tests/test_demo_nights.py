@@ -59,7 +59,7 @@ def test_two_nights_of_the_demo(nightly: ModuleType, tmp_path: Path) -> None:
     clone_this(checkout)
     draw(checkout / "data")
     incoming.mkdir()
-    change_params(checkout, nightly={"watch": [str(incoming)]})
+    change_params(checkout, nightly={"watch": [str(incoming)]}, train={"epochs": 2, "batches_per_epoch": 25})
     git(checkout, "init", "-q")
     base = commit(checkout)
     remote.write_text("a file where the folder should be")

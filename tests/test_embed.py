@@ -10,6 +10,7 @@ from vidrnn import embed
 from vidrnn.embed import embed_events, embed_segment
 from vidrnn.event_cards import make_cards
 from vidrnn.events import clip_interval
+from vidrnn.neighbours import Moment
 
 
 def picture_of(uri):
@@ -70,9 +71,10 @@ def test_trails_are_those_of_the_objects_that_an_event_names_while_its_clip_last
     told |= {"number": 1, "camera_id": "gate", "video_id": "gate/a.mp4", "kind": "unusual"}
     videos = {"gate/a.mp4": {"width": 320, "height": 180}}
     folders = space.root / "tables", space.root / "media", "my footage"
-    (card,) = make_cards(*folders, [told], videos, {told["event_id"]: [(3, 0.9)]}, space.root / "index.html")
+    like_it = [Moment("gate/b.mp4", 3.0, 4.0, 0.9)]
+    (card,) = make_cards(*folders, [told], videos, {told["event_id"]: like_it}, space.root / "index.html")
     start, stop = clip_interval(10.0, 13.0, 11.0)
-    assert len(card.trails) == 2 and card.similar == [(3, 0.9)]
+    assert len(card.trails) == 2 and card.similar == like_it
     first = card.trails[0]
     assert first.points.split()[0] == f"{10 * start + 2:.0f},25" and len(first.points.split()) == 2 * (stop - start)
     assert first.boxes.split(";")[2] == f"1.00 {10 * (start + 1):.0f} 20 4 10"
