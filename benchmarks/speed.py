@@ -188,7 +188,7 @@ class Bench:
         blocks = blocks_of(path, "", train_params.block_seconds, train_params.gap_seconds)
         standard, place = standard_of(CellReader(), blocks), place_of(ROWS, self._columns(), 0, 1)
         told = ["loss", "learning_rate", "epochs", "batches_per_epoch", "batch_windows", "cells_per_window"]
-        told += ["memory_dropout", "gradient_clip", "patience", "seed", "threads"]
+        told += ["memory_dropout", "gradient_clip", "patience", "seed", "threads", "autocast"]
         return FitTask(
             architecture={
                 "num_channels": len(MODELLED),
@@ -206,6 +206,7 @@ class Bench:
             burn_in=2,
             horizons=[5],
             loss_file=str(Path(train_params.loss_file).absolute()),
+            deterministic=self.params.device.deterministic,
             **{name: getattr(train_params, name) for name in told},
         )
 

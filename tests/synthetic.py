@@ -193,6 +193,8 @@ def small_task(root):
         patience=4,
         seed=0,
         threads=1,
+        deterministic=False,
+        autocast=False,
     )
 
 

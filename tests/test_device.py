@@ -91,7 +91,7 @@ def test_params_reach_the_training(tmp_path, monkeypatch):
         footage.add(f"gate/{k}.mp4", walking(70, 4, k))
     losses = {}
     for autocast in (False, True):
-        params = small_params(device={"autocast": autocast})
+        params = small_params(train={"autocast": autocast})
         _, curve = train(footage.features, footage.training, params, tmp_path / f"{autocast}")
         losses[autocast] = [row["train"] for row in curve]
     assert losses[True] != losses[False] and losses[True] == pytest.approx(losses[False], rel=0.02)

@@ -64,6 +64,21 @@ def test_who_comes_out_where_they_would_be_by_now_is_the_same():
     assert np.array_equal(second.rows, np.arange(25, 60)) and second.seen.all()
 
 
+def test_who_is_seen_as_much_as_hidden_is_there_all_the_same():
+    """Each part is an object by itself, and no less so because they are one."""
+    boxes = walk(60, (5, 60), (4, -1))
+    (track,) = tracks_of(frames_of(boxes, hidden={(0, row) for row in range(15, 44)}))
+    assert np.array_equal(track.rows, np.arange(60)) and track.seen.sum() == 31
+
+
+def test_a_large_region_that_covers_something_takes_nothing_else_along():
+    boxes = walk(20, (100, 100), (0, 0), (20, 40))
+    frames = frames_of(boxes)
+    frames[10:] = [moving((0, 0, 400, 400), (900, 900, 920, 940))] * 10
+    for track in follow(np.arange(20) * SECONDS, frames):
+        assert track.boxes[:, 2:].max() <= 400 or track.boxes[:, :2].min() >= 900
+
+
 def test_a_long_absence_is_two_tracks():
     boxes = walk(80, (5, 90), (4, -1))
     gap = round(LINKED_SECONDS / SECONDS) + 2

@@ -34,7 +34,7 @@ from vidrnn.features import (
     working_picture,
 )
 from vidrnn.params import FeaturesParams
-from vidrnn.schema import SCHEMAS, cells_schema
+from vidrnn.schema import BOX, SCHEMAS, cells_schema
 from vidrnn.sequences import codec_of, open_sequence
 from vidrnn.storage import (
     digest,
@@ -399,7 +399,7 @@ def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table
     columns = {
         "frame_index": np.repeat([row.frame_index for row in rows], counts),
         "pts": np.repeat([row.pts for row in rows], counts),
-        **{name: boxes[:, k] for k, name in enumerate(("x0", "y0", "x1", "y1"))},
+        **{name: boxes[:, k] for k, name in enumerate(BOX)},
         "area": np.concatenate([row.regions.areas for row in rows]) * np.float32(picture[0] * picture[1]),
         "velocity_x": velocities[:, 0],
         "velocity_y": velocities[:, 1],

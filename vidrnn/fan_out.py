@@ -54,6 +54,7 @@ def fan_out(
     time_limit_seconds: float | None = None,
     jobs_per_process: int = 1,
     unit: str = "video",
+    here: bool = False,
 ) -> Iterator[Result | Failure]:
     """Do every job and print a line for each: `features: video 3 of 8  gate/a.mp4  (12 s left)`.
 
@@ -66,14 +67,17 @@ def fan_out(
         time_limit_seconds: that one job may take.
         jobs_per_process: how many make a further process worth its start.
         unit: what a job is, for the lines.
+        here: in this process, one after the other: nothing that may die, and what shares a GPU or is not worth a start.
 
     Raises:
         VidrnnError: no process can be started; or what `work` raised.
     """
     start = time.monotonic()
-    on_ray = os.environ.get("RAY_ADDRESS", "local") != "local"
     wanted = -(-len(jobs) // jobs_per_process)
-    if on_ray:
+    outcomes: Iterator[Result | Failure]
+    if here:
+        outcomes = map(work, jobs)
+    elif on_cluster():
         outcomes = _on_ray(work, jobs, time_limit_seconds)
     else:
         outcomes = _in_processes(work, jobs, time_limit_seconds, min(wanted, os.cpu_count() or 1))
@@ -84,15 +88,20 @@ def fan_out(
         yield outcome
 
 
+def on_cluster() -> bool:
+    """Whether the processes are those of a Ray cluster."""
+    return os.environ.get("RAY_ADDRESS", "local") != "local"
+
+
 def fan_out_all(
-    title: str, work: Callable[[Job], Result], jobs: Sequence[Job], name: Callable[[Job], str]
+    title: str, work: Callable[[Job], Result], jobs: Sequence[Job], name: Callable[[Job], str], here: bool = False
 ) -> Iterator[Result]:
     """`fan_out` of work that no video should make fail.
 
     Raises:
         VidrnnError: as `fan_out`, or because a process died; the message names its job.
     """
-    for job, outcome in zip(jobs, fan_out(title, work, jobs, name), strict=True):
+    for job, outcome in zip(jobs, fan_out(title, work, jobs, name, here=here), strict=True):
         if isinstance(outcome, Failure):
             raise VidrnnError(
                 f"{title}: {name(job)} {outcome.reason}; free some memory and run again, "

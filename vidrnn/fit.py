@@ -38,8 +38,8 @@ class FitTask:
         horizons: numbers of steps ahead.
         loss_file: as in `params.TrainParams`, absolute, since a worker may run in another folder.
         loss, learning_rate, epochs, batches_per_epoch, batch_windows, cells_per_window, memory_dropout,
-            gradient_clip, patience, seed, threads: as in `params.TrainParams`.
-        deterministic, autocast: as in `params.DeviceParams`.
+            gradient_clip, patience, seed, threads, autocast: as in `params.TrainParams`.
+        deterministic: as in `params.DeviceParams`.
     """
 
     architecture: dict[str, Any]
@@ -61,8 +61,8 @@ class FitTask:
     patience: int
     seed: int
     threads: int
-    deterministic: bool = False
-    autocast: bool = False
+    deterministic: bool
+    autocast: bool
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class FlowFinder:
     def find(self, now: Sight, before: Sight) -> Array:
         """Pixels to the right and downwards from each place in `now` to where it was: (height / 2, width / 2, 2).
 
-        They are 0 where nothing is in front, and near it.
+        They are 0 but where something is in front, and close around it.
         """
         height, width = now.share.shape
         size = -(-width // _STEP), -(-height // _STEP)

@@ -127,10 +127,11 @@ class Foreground:
             now, before = (cv2.convertScaleAbs(levels, beta=_FLOOR) for levels in (picture, ground))
             ratio = np.asarray(cv2.divide(now, before, scale=_ONE), np.uint8)
             shade = np.asarray(cv2.inRange(ratio, _ONE * _SHADE[0], _ONE * _SHADE[1]), np.uint8)
-            by_colour, is_ground = self._told_by_colour(colour, self._colour, ratio)
-            front |= np.asarray(cv2.threshold(by_colour, LEVELS, 255, cv2.THRESH_BINARY)[1], np.uint8)
+            out, is_ground = self._told_by_colour(colour, self._colour, ratio)
+            front |= _doubled(_mask(out > _COLOUR_LEVELS))
             front = self._without_shade(front, shade & is_ground, ratio, ground)
-            strength = np.asarray(cv2.max(departure, by_colour), np.uint8)
+            by_colour = np.asarray(cv2.convertScaleAbs(out, alpha=LEVELS / _COLOUR_LEVELS), np.uint8)  # as of luma
+            strength = np.asarray(cv2.max(departure, _doubled(by_colour)), np.uint8)
         self._still += np.float32(seconds)
         self._still[motion.share > 0] = 0
         front = _without_soft_edge(front, strength)
@@ -149,10 +150,10 @@ class Foreground:
         return limits
 
     @staticmethod
-    def _told_by_colour(colour: Luma, usual: Array, ratio: Luma) -> tuple[Luma, Luma]:
-        """How far colour is from the background's, in levels as of luma; where it is that of the ground in shadow.
+    def _told_by_colour(colour: Luma, usual: Array, ratio: Luma) -> tuple[Array, Luma]:
+        """How many chroma levels colour is from the background's, and where it is that of the ground in shadow.
 
-        The first up to 255, the second 0 or 255.
+        The first at half the size, the second at the whole, 0 or 255.
         """
         size = colour.shape[:0:-1]
         light = cv2.resize(ratio, size, interpolation=cv2.INTER_AREA).astype(np.float32) * np.float32(1 / _ONE)
@@ -162,8 +163,7 @@ class Foreground:
             now = plane.astype(np.float32) - _NEUTRAL
             out += cv2.absdiff(now, ground)
             off += cv2.absdiff(now, cv2.multiply(ground, light))
-        levels = np.asarray(np.minimum(out * np.float32(LEVELS / _COLOUR_LEVELS), 255), np.uint8)
-        return _doubled(levels), _doubled((cv2.blur(off, (3, 3)) < _SHADE_COLOUR).view(np.uint8) * np.uint8(255))
+        return out, _doubled(_mask(cv2.blur(off, (3, 3)) < _SHADE_COLOUR))
 
     def _without_shade(self, front: Luma, maybe: Luma, ratio: Luma, ground: Luma) -> Luma:
         """What is in front but no shadow: 0 or 255. `ratio` is of the light left, _ONE for all of it."""
@@ -285,7 +285,7 @@ class _Parts:
             boxes[row] = _box(mask, 2 * x0, 2 * y0)
             own = self.owner[self.labels[y0:y1, x0:x1]] == number
             if spans := _side_by_side(own):
-                mask = mask & _doubled(own.view(np.uint8) * np.uint8(255))
+                mask = mask & _doubled(_mask(own))
             of_it = [_box(mask[:, 2 * a : 2 * b], 2 * (x0 + a), 2 * y0) for a, b in spans]
             pieces.append(np.array(of_it, np.float32).reshape(-1, 4) / size)
         share = np.maximum(self.mean(motion.share)[part], 1e-6)
@@ -358,6 +358,11 @@ def _has_outline(own: Luma, picture: Luma, ground: Luma) -> bool:
     edges = [cv2.Laplacian(cv2.GaussianBlur(one, (3, 3), 0), cv2.CV_16S) for one in (picture, ground)]
     here, before = (int(np.abs(edge[rim > 0]).sum()) for edge in edges)
     return here > before
+
+
+def _mask(where: npt.NDArray[np.bool_]) -> Luma:
+    """0 or 255."""
+    return where.view(np.uint8) * np.uint8(255)
 
 
 def _doubled(levels: Luma) -> Luma:

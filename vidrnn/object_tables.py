@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from vidrnn.objects import CellGrid
+from vidrnn.objects import CellGrid, rows_of
 from vidrnn.schema import BOX, SCHEMAS
 from vidrnn.sizes import Moving
 from vidrnn.storage import read_table
@@ -58,11 +58,11 @@ def find_objects(video: dict[str, Any], regions: Path, scores: pa.Table, end: tu
 def _read_moving(path: Path, frame_index: npt.NDArray[np.int64], height: int) -> list[Moving]:
     """What moves in each frame of `frame_index`, in displayed pixels."""
     table = read_table(path, SCHEMAS["regions"], ["frame_index", *BOX, *_VELOCITY, "pieces"])
-    frames = table["frame_index"].to_numpy()
     boxes, velocities = (np.stack([table[name].to_numpy() for name in names], 1) for names in (BOX, _VELOCITY))
-    pieces = [np.array(corners, np.float32).reshape(-1, 4) for corners in table["pieces"].to_pylist()]
-    starts, stops = (np.searchsorted(frames, frame_index, side=side) for side in ("left", "right"))
-    return [Moving(boxes[a:b], velocities[a:b] * height, pieces[a:b]) for a, b in zip(starts, stops, strict=True)]
+    flat = table["pieces"].combine_chunks()
+    pieces = np.split(flat.flatten().to_numpy().reshape(-1, 4), np.cumsum(flat.value_lengths().to_numpy())[:-1] // 4)
+    own = rows_of(table["frame_index"].to_numpy(), frame_index)
+    return [Moving(boxes[rows], velocities[rows] * height, pieces[rows]) for rows in own]
 
 
 def _scores_at(cells: npt.NDArray[np.float16], track: Track, grid: CellGrid) -> Floats:

@@ -111,5 +111,10 @@ def moving_boxes(path: Path, frame_index: npt.NDArray[np.int64]) -> list[Floats]
     table = read_table(path, SCHEMAS["regions"], ["frame_index", *BOX])
     frames = table["frame_index"].to_numpy()
     boxes = np.stack([table[name].to_numpy() for name in BOX], 1)
-    starts, stops = (np.searchsorted(frames, frame_index, side=side) for side in ("left", "right"))
-    return [boxes[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    return [boxes[own] for own in rows_of(frames, frame_index)]
+
+
+def rows_of(frames: npt.NDArray[np.int64], frame_index: npt.NDArray[np.int64]) -> list[slice]:
+    """Which rows of a table, whose frames are (N,) ascending `frames`, are of each frame of (T,) `frame_index`."""
+    starts, stops = (np.searchsorted(frames, frame_index, side=side).tolist() for side in ("left", "right"))
+    return list(map(slice, starts, stops))

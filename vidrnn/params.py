@@ -159,6 +159,7 @@ class TrainParams(_Section):
     gap_seconds: NonNegative
     num_workers: Annotated[int, Field(ge=0)]
     threads: Count
+    autocast: bool
     init_from: str | None
 
     @model_validator(mode="after")
@@ -179,7 +180,6 @@ class DeviceParams(_Section):
 
     gpu: bool | Literal["auto"]
     deterministic: bool
-    autocast: bool
 
 
 class GateParams(_Section):

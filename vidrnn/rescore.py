@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.errors import CheckpointError
-from vidrnn.fan_out import fan_out_all
+from vidrnn.fan_out import fan_out_all, on_cluster
 from vidrnn.params import DeviceParams
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import (
@@ -47,7 +47,7 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path, devic
             that has none.
         device: where the network runs.
     """
-    common = stage_digest("score", None, ["numpy", "torch"])
+    common = stage_digest("score", device.model_dump(), ["numpy", "torch"])
     versions = {camera_id: load_card(camera_dir(models, camera_id))["version"] for camera_id in cameras_in(models)}
     fates = json.loads((models / "cameras.json").read_text(encoding="utf-8"))
     decoded = read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()
@@ -66,11 +66,9 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path, devic
         target, windows = (video_path(root, camera_id, video_id) for root in (out, out / "windows"))
         jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, windows, device, made_from))
     stale = [job for job in jobs if not all(is_fresh(path, job.digest) for path in (job.out, job.windows))]
-    # One alone is scored here: another process would only take its time to start.
-    told = (
-        map(_score, stale) if len(stale) < 2 else fan_out_all("score", _score, stale, lambda job: job.row["video_id"])
-    )
-    for job, problem in zip(stale, told, strict=True):
+    here = len(stale) == 1 or _share_gpu(stale)
+    problems = fan_out_all("score", _score, stale, lambda job: job.row["video_id"], here)
+    for job, problem in zip(stale, problems, strict=True):
         if problem:
             skipped[job.row["video_id"]] = f"not scored: {problem}"
     kept = {path for job in jobs if job.row["video_id"] not in skipped for path in (job.out, job.windows)}
@@ -79,9 +77,18 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path, devic
     print(f"score: {len(stale)} scored, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
 
 
+def _share_gpu(jobs: list[_Job]) -> bool:
+    """Whether they would all open the GPU of this machine, for which it has no room."""
+    if not jobs or on_cluster():
+        return False
+    from vidrnn.device import CPU, choose_device  # here and below, not above: torch takes seconds, often for nothing
+
+    return choose_device(jobs[0].device) != CPU
+
+
 def _score(job: _Job) -> str:
     """Score one video; returns why it could not be, or an empty text."""
-    import torch  # here, not above: the process that shares out the videos has no use for it, and it takes seconds
+    import torch
 
     from vidrnn.device import choose_device
     from vidrnn.score import load_camera_model, score_video

@@ -19,7 +19,7 @@ from vidrnn.errors import CheckpointError
 from vidrnn.events import causal_average
 from vidrnn.model import VideoRNN, place_of
 from vidrnn.objects import CellGrid, moving_boxes
-from vidrnn.schema import SCHEMAS, as_vectors, scores_schema
+from vidrnn.schema import BOX, SCHEMAS, as_vectors, scores_schema
 from vidrnn.storage import read_columns, write_table
 from vidrnn.surprise import Observer, Surprise
 from vidrnn.windows import ALONE, MODELLED, CellReader, Layout, Standard
@@ -168,7 +168,7 @@ def score_video(
             if len(cells)
             else schema.empty_table()["cells"].combine_chunks(),
             # NaN, where there is no picture, to null
-            **{name: pa.array(boxes[:, k], from_pandas=True) for k, name in enumerate(("x0", "y0", "x1", "y1"))},
+            **{name: pa.array(boxes[:, k], from_pandas=True) for k, name in enumerate(BOX)},
             **{name: [reason[name] for reason in reasons] for name in schema.names if name.startswith("reason")},
         },
         schema=schema,

@@ -29,7 +29,8 @@ class Moving:
     Attributes:
         boxes: (N, 4) x0, y0, x1, y1 in pixels.
         velocities: (N, 2) pixels a second to the right and downwards.
-        pieces: of each box (P, 4) boxes from left to right of what it may be made of, or none.
+        pieces: of each box (P, 4) boxes from left to right of what it may be made of, or none; nothing at all where no
+            box has any.
     """
 
     boxes: Floats
@@ -45,7 +46,7 @@ class Usual:
         sizes = boxes[:, 2:] - boxes[:, :2]
         self._band = max(float(boxes[:, 3].max(initial=0)), 1.0) / _BANDS
         feet = boxes[:, 3] / self._band
-        self._sizes = np.full((_BANDS + 2, 2), np.inf)  # of the bands, and of what stands below all that was seen
+        self._sizes = np.full((_BANDS + 1, 2), np.inf)
         for band in range(_BANDS + 1):
             near = np.abs(feet - (band + 0.5)) < _NEAR
             if np.count_nonzero(near) >= _LEAST_SEEN:
@@ -53,7 +54,7 @@ class Usual:
 
     def at(self, boxes: Floats) -> Floats:
         """(..., 2) of things that stand where (..., 4) boxes do; infinite where too little has been seen."""
-        found: Floats = self._sizes[np.minimum((boxes[..., 3] / self._band).astype(np.int64), _BANDS + 1)]
+        found: Floats = self._sizes[np.minimum((boxes[..., 3] / self._band).astype(np.int64), _BANDS)]
         return found
 
     def holds(self, box: Floats) -> bool:
@@ -81,7 +82,7 @@ def _grouped(pieces: Floats, usual: Usual) -> Floats:
     """Pieces from left to right, the narrowest neighbours together as long as they are not too wide."""
     groups = list(pieces)
     while len(groups) > 1:
-        pairs = [_around(*pair) for pair in pairwise(groups)]
+        pairs = [around(np.stack(pair)) for pair in pairwise(groups)]
         best = min(range(len(pairs)), key=lambda k: _width(pairs[k]))
         if _width(pairs[best]) > _WIDE * usual.at(pairs[best])[0]:
             break
@@ -94,16 +95,16 @@ def _joined(moving: Moving, usual: Usual) -> Moving:
     boxes = moving.boxes.copy()
     if len(boxes) < 2:
         return moving
-    by_size = sorted(range(len(boxes)), key=lambda k: (_area(boxes[k]), k))
+    by_size = np.argsort(areas(boxes), kind="stable").tolist()
     left = set(by_size)
     for rank, small in enumerate(by_size[:-1]):
-        if _area(boxes[small]) > _FRAGMENT * usual.at(boxes[small]).prod():
+        if areas(boxes[small]) > _FRAGMENT * usual.at(boxes[small]).prod():
             continue
         larger = by_size[rank + 1 :]
         gains = _gains(boxes[larger], boxes[small], usual)
         if gains.max() > _NEARER:
             best = larger[int(gains.argmax())]
-            boxes[best] = _around(boxes[best], boxes[small])
+            boxes[best] = around(boxes[[best, small]])
             left.remove(small)
     kept = sorted(left)
     return Moving(boxes[kept], np.asarray(moving.velocities)[kept])
@@ -111,7 +112,7 @@ def _joined(moving: Moving, usual: Usual) -> Moving:
 
 def _gains(boxes: Floats, fragment: Floats, usual: Usual) -> Floats:
     """By how much a fragment brings each box nearer to the size of what stands where both do; below 0 without room."""
-    both = _around(boxes, fragment)
+    both = around(np.stack(np.broadcast_arrays(boxes, fragment)))
     size = usual.at(both)
     extents = np.stack([boxes[:, 2:] - boxes[:, :2], both[:, 2:] - both[:, :2]])
     room = np.isfinite(size).all(1) & (extents[1] <= _ROOM * size).all(1)
@@ -121,13 +122,16 @@ def _gains(boxes: Floats, fragment: Floats, usual: Usual) -> Floats:
     return gains
 
 
-def _around(box: Floats, other: Floats) -> Floats:
-    return np.concatenate([np.minimum(box[..., :2], other[..., :2]), np.maximum(box[..., 2:], other[..., 2:])], -1)
+def around(boxes: Floats) -> Floats:
+    """(..., 4), the box around each of (N, ..., 4)."""
+    return np.concatenate([boxes[..., :2].min(0), boxes[..., 2:].max(0)], -1)
+
+
+def areas(boxes: Floats) -> Floats:
+    """(...), of (..., 4) boxes."""
+    found: Floats = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    return found
 
 
 def _width(box: Floats) -> float:
     return float(box[2] - box[0])
-
-
-def _area(box: Floats) -> float:
-    return float((box[2:] - box[:2]).prod())

@@ -6,8 +6,8 @@ its size and its velocity until they part. Small regions inside an object's expe
 that nothing shows is expected for a while longer, and what begins where one that ended would be by now is the same.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from itertools import compress
 from typing import Any
 
@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from vidrnn.sizes import Moving, Usual, as_usual
+from vidrnn.sizes import Moving, Usual, areas, around, as_usual
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -47,7 +47,6 @@ _DRIFT = 0.3  # diagonals by which it may go astray, and as much more a second
 _RESHAPE = 0.5  # what a size twice as large costs, in logarithms
 _WAIT = 0.1  # what a second of absence costs
 _NEVER = 1e3  # a cost beyond all others
-_PARTS = ("rows", "boxes", "seen")
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,9 @@ class Tracker:
                 thing = max(together, key=lambda one: float(one.size.prod()))
                 for other in together:
                     other.ends = other is not thing
-                whole = np.concatenate([boxes[[region]], boxes[pieces == taken_by[region]]])
-                self._see(thing, _around(whole), moving.velocities[region], seconds)
+                own = (pieces >= 0) & (pieces == taken_by[region])  # a region that only covers it has no pieces
+                own[region] = True
+                self._see(thing, around(boxes[own]), moving.velocities[region], seconds)
             elif pieces[region] < 0:
                 velocity = np.asarray(moving.velocities[region], np.float64)
                 new = _Object(_centre(boxes[region]), velocity, boxes[region, 2:] - boxes[region, :2], time, time)
@@ -178,9 +178,8 @@ class Tracker:
             thing.put(self._row, self._time, np.concatenate([low, low + size]))
 
 
-def follow(times: Sequence[float], frames: Iterable[Moving]) -> list[Track]:
+def follow(times: Sequence[float], frames: Sequence[Moving]) -> list[Track]:
     """The tracks of a video, given what moves in each of its analysed frames."""
-    frames = list(frames)
     tracker = Tracker(Usual(frames))
     for time, moving in zip(times, frames, strict=True):
         tracker.push(time, moving)
@@ -210,7 +209,8 @@ def _linked(tracks: list[Track], times: Floats) -> list[Track]:
         chain = [first]
         while chain[-1] in follower:
             chain.append(follower[chain[-1]])
-        linked.append(_bridged(*(np.concatenate([getattr(tracks[k], name) for k in chain]) for name in _PARTS)))
+        parts = ([getattr(tracks[k], part.name) for k in chain] for part in fields(Track))
+        linked.append(_bridged(*map(np.concatenate, parts)))
     return sorted(linked, key=_by_start)
 
 
@@ -256,14 +256,20 @@ class _Loose:
 
 
 def is_object(track: Track, times: Sequence[float]) -> bool:
-    """Whether it is more than a flicker: it lasts, and it goes somewhere or is always there."""
+    """Whether it is more than a flicker: it lasts, and it goes somewhere or is always there.
+
+    Only absences that are bridged anyway count against it, and no longer one between two tracks that are one.
+    """
     lasts = times[int(track.rows[-1])] - times[int(track.rows[0])]
     if int(track.seen.sum()) < _CONFIRMED_ROWS or lasts < _CONFIRMED_SECONDS - 1e-9:
         return False
     places = uniform_filter1d(_centre(track.boxes[track.seen]), _CONFIRMED_ROWS, axis=0)
     size = np.median(track.boxes[track.seen, 2:] - track.boxes[track.seen, :2], axis=0).min()
     goes = float(np.ptp(places, axis=0).max()) > _GOES * size
-    share = float(track.seen.mean())
+    known = track.rows[track.seen]
+    missing = np.diff(known) - 1
+    away = np.diff(np.asarray(times)[known]) > BRIDGED_SECONDS
+    share = float(len(known) / (len(known) + missing[~away].sum()))
     return (goes and share >= _SEEN) or (lasts >= _STAYS_SECONDS and share >= _STAYS)
 
 
@@ -299,16 +305,16 @@ def _members(expected: Floats, boxes: Floats, taken_by: Ints, known: npt.NDArray
     left = np.setdiff1d(np.flatnonzero(known), taken_by)
     if not len(left) or not len(boxes):
         return members
-    covered = _shared(expected[left], boxes) / np.maximum(_area(expected[left]), 1)[:, None]
+    covered = _shared(expected[left], boxes) / np.maximum(areas(expected[left]), 1)[:, None]
     for thing, region, share in zip(left.tolist(), covered.argmax(1).tolist(), covered.max(1).tolist(), strict=True):
         if share > _INSIDE:
             members[region].append(thing)
     for region, inside in enumerate(members):
         if len(inside) > 1:
-            sizes = _area(expected[inside])
+            sizes = areas(expected[inside])
             largest = inside[int(sizes.argmax())]
-            one, all_of_them = (_overlap(_around(expected[which]), boxes[region]) for which in ([largest], inside))
-            if one > all_of_them or sizes.sum() < _INSIDE * _area(boxes[[region]])[0]:
+            one, all_of_them = (_overlap(around(expected[which]), boxes[region]) for which in ([largest], inside))
+            if one > all_of_them or sizes.sum() < _INSIDE * areas(boxes[region]):
                 members[region] = [largest]
     return members
 
@@ -323,12 +329,12 @@ def _pieces(expected: Floats, boxes: Floats, taken_by: Ints) -> Ints:
     left = np.flatnonzero(taken_by < 0)
     if not len(left) or not len(own):
         return pieces
-    held = _shared(boxes[left], expected[taken_by[own]]) / np.maximum(_area(boxes[left]), 1)[:, None]
+    held = _shared(boxes[left], expected[taken_by[own]]) / np.maximum(areas(boxes[left]), 1)[:, None]
     for region, best in zip(left.tolist(), held.argmax(1).tolist(), strict=True):
         thing, main = taken_by[own[best]], boxes[own[best]]
         pair = np.stack([main, boxes[region]])
-        together = _around(pair)
-        filled = _area(pair).sum() > _FILLED * _area(together[None])[0]
+        together = around(pair)
+        filled = areas(pair).sum() > _FILLED * areas(together)
         better = _overlap(together, expected[thing]) > _overlap(main, expected[thing])
         if held[left == region, best] > _PIECE and filled and better:
             pieces[region] = thing
@@ -350,11 +356,6 @@ def _centre(boxes: Floats) -> Floats:
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
-def _area(boxes: Floats) -> Floats:
-    area: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return area
-
-
 def _shared(a: Floats, b: Floats) -> Floats:
     """(len(a), len(b)) areas that boxes have in common."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -362,11 +363,7 @@ def _shared(a: Floats, b: Floats) -> Floats:
     return shared
 
 
-def _around(boxes: Floats) -> Floats:
-    return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
-
-
 def _overlap(a: Floats, b: Floats) -> float:
     """Intersection over union of two boxes."""
     shared = float(_shared(a[None], b[None])[0, 0])
-    return shared / max(float(_area(a[None])[0] + _area(b[None])[0]) - shared, 1e-9)
+    return shared / max(float(areas(a) + areas(b)) - shared, 1e-9)

@@ -131,10 +131,9 @@ def _trained(jobs: list[_Job]) -> Iterator[_Trained]:
         VidrnnError: such a process died.
     """
     train = jobs[0].params.train
-    if len(jobs) == 1 or train.num_workers or train.threads > 1 or jobs[0].device != CPU:
-        yield from map(_train_one, jobs)
-        return
-    for job, outcome in zip(jobs, fan_out("train", _train_one, jobs, lambda job: job.name, unit="model"), strict=True):
+    here = len(jobs) == 1 or bool(train.num_workers) or train.threads > 1 or jobs[0].device != CPU
+    outcomes = fan_out("train", _train_one, jobs, lambda job: job.name, unit="model", here=here)
+    for job, outcome in zip(jobs, outcomes, strict=True):
         if isinstance(outcome, Failure):
             raise VidrnnError(
                 f"train: the process that trained {job.name} died; free some memory and run again, or let "
@@ -149,7 +148,7 @@ def _train_one(job: _Job) -> _Trained:
     group = _started(job.name, job.group, params, job.start)
     task = _task(group, params)
     fitted = ray_fit(task, f"train {job.name}", params.train.num_workers, job.device != CPU)
-    metrics = {camera.camera_id: _write(job, camera, task, fitted, params) for camera in group}
+    metrics = {camera.camera_id: _write(job, params, camera, task, fitted) for camera in group}
     return metrics, [{"model": job.name, **row} for row in fitted.history]
 
 
@@ -323,10 +322,10 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
         loss_file=str(Path(train.loss_file).absolute()),
         batch_windows=train.batch_windows * more,
         deterministic=params.device.deterministic,
-        autocast=params.device.autocast,
         **train.model_dump(
             include={
                 "loss",
+                "autocast",
                 "learning_rate",
                 "epochs",
                 "batches_per_epoch",
@@ -376,7 +375,7 @@ def _horizons(params: Params, step_seconds: float) -> list[int]:
     return steps
 
 
-def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult, params: Params) -> dict[str, Any]:
+def _write(job: _Job, params: Params, camera: _Camera, task: FitTask, fitted: FitResult) -> dict[str, Any]:
     """Calibrate on what fitting did not see, write the model, and tell its metrics."""
     net = VideoRNN(**task.architecture)
     net.load_state_dict(fitted.weights)
