@@ -8,7 +8,7 @@ import torch
 from synthetic import Footage, small_params, small_task, tensor_bytes, walking
 
 from vidrnn.device import CPU, choose_device, set_up
-from vidrnn.errors import ParamsError, VidrnnError
+from vidrnn.errors import ParamsError
 from vidrnn.fit import fit
 from vidrnn.params import load_params
 from vidrnn.train import train
@@ -28,7 +28,9 @@ def _as_before(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_demanded_and_missing_is_one_sentence():
-    with pytest.raises(VidrnnError, match=r"^device\.gpu is true, but torch sees no GPU; set it to auto"):
+    with pytest.raises(
+        ParamsError, match=r"^params\.yaml: `device\.gpu` is true, but torch sees no GPU; set it to auto"
+    ):
         choose_device(PARAMS.model_copy(update={"gpu": True}))
     assert choose_device(PARAMS.model_copy(update={"gpu": "auto"})) == CPU
 

@@ -8,7 +8,7 @@ import os
 
 import torch
 
-from vidrnn.errors import VidrnnError
+from vidrnn.errors import ParamsError
 from vidrnn.params import DeviceParams
 
 CPU = torch.device("cpu")
@@ -20,12 +20,14 @@ def choose_device(params: DeviceParams) -> torch.device:
     """The device, with this process set up for it.
 
     Raises:
-        VidrnnError: a GPU is demanded and there is none.
+        ParamsError: a GPU is demanded and there is none.
     """
     set_up(params.deterministic)
     available = torch.cuda.is_available()
     if params.gpu is True and not available:
-        raise VidrnnError("device.gpu is true, but torch sees no GPU; set it to auto, or install a CUDA build of torch")
+        raise ParamsError(
+            "params.yaml: `device.gpu` is true, but torch sees no GPU; set it to auto, or install a CUDA build of torch"
+        )
     return torch.device("cuda") if available and params.gpu else CPU
 
 
