@@ -22,7 +22,7 @@ from vidrnn.demo_plan import Plan, plan_file
 
 pytestmark = pytest.mark.slow
 
-CAMERA, SECONDS, RATE = "north-gate", 12, 10
+CAMERA, SECONDS, RATE = "north-gate", 16, 10
 NEW, DAMAGED, UNFINISHED = (f"{CAMERA}/train/2026-03-03T08-0{k}-00.mp4" for k in range(3))
 
 
