@@ -15,7 +15,7 @@ run: $(READY)
 	@vidrnn report
 
 test: $(READY) lint types
-	@pytest -n 2 --dist loadfile --no-loadscope-reorder  # a file stays in one process, and with it what its tests share
+	@pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15  # a file stays in one process, and with it what its tests share
 
 lint: $(READY)
 	@ruff check .

@@ -53,6 +53,7 @@ from publish import (
     NightError,
     Published,
     alone,
+    footage_pointer,
     git,
     go_back,
     home,
@@ -82,13 +83,16 @@ def begin(checkout: Path) -> Path:
 def take_in(folder: Path) -> None:
     """Update what DVC imports, take in what is complete in watched folders, and remove what is kept no longer."""
     params, log = YAML(typ="safe").load(folder / "params.yaml"), get_run_logger()
-    imported = f"{params['data']['videos']}.dvc"
-    if (folder / imported).is_file():
+    pointer = footage_pointer(folder)
+    if pointer and "deps" in YAML(typ="safe").load(folder / pointer):
         try:
-            run(["update", imported], folder, log.info, INTAKE_SECONDS)
+            run(["update", pointer], folder, log.info, INTAKE_SECONDS)
         except DvcError as error:
             log.warning("the footage stays as it is, its source cannot be reached: %s", error)
-            run(["checkout", "-q", imported], folder, log.info, INTAKE_SECONDS)  # DVC has removed it by then
+            # DVC has removed it by then, or put a part of what is new in its place.
+            run(["checkout", "-q", "-f", pointer], folder, log.info, INTAKE_SECONDS)
+    elif pointer:  # of `dvc add`: the footage that the checkout has committed
+        run(["checkout", "-q", pointer], folder, log.info, INTAKE_SECONDS)
     if params["nightly"]["watch"]:
         run_module("vidrnn.cli", ["add", "--watched"], folder, log.info, INTAKE_SECONDS)
     if params["nightly"]["keep_days"] or params["nightly"]["keep_gigabytes"]:
@@ -145,6 +149,7 @@ def night(
     Returns:
         What the status file says; or a failed state that says what went wrong, and nothing is published.
     """
+    checkout = checkout.resolve()  # a deployment says `.`, and Git and DVC run elsewhere
     try:
         with alone(checkout):
             return _night(checkout, version, stage_timeout_seconds)

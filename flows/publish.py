@@ -21,6 +21,7 @@ from typing import Any
 
 from dvc_cli import DvcError, run
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from vidrnn.revisions import PUBLISHED as BRANCH
 
@@ -184,26 +185,49 @@ def _with_files_of(folder: Path, base: str) -> str:
 
 def _updated_import(folder: Path, base: str, head: str) -> list[str]:
     """The pointer to imported footage, which nights update; not where the checkout has changed it since."""
-    params = YAML(typ="safe").load(git(folder, "show", f"{base}:params.yaml"))
-    pointer = f"{params['data']['videos']}.dvc"
-    if not (folder / pointer).is_file() or Path(pointer).is_absolute():
+    pointer = footage_pointer(folder, base)
+    if pointer is None:
         return []
     since = git(folder, "merge-base", base, head)
     return [] if git(folder, "diff", "--name-only", since, base, "--", pointer) else [pointer]
 
 
+def footage_pointer(folder: Path, rev: str | None = None) -> str | None:
+    """The file by which DVC keeps the footage that params.yaml names, as `dvc import-url` and `dvc add` write it.
+
+    Args:
+        folder: the worktree.
+        rev: whose params.yaml is asked; None is the one that lies there.
+
+    Returns:
+        Its path in the worktree; None where none lies there.
+    """
+    videos = _paths(folder, rev).get("videos")
+    return _pointer(folder, videos) if videos else None
+
+
+def _pointer(folder: Path, path: str) -> str | None:
+    name = f"{path}.dvc"
+    return name if not Path(path).is_absolute() and (folder / name).is_file() else None
+
+
+def _paths(folder: Path, rev: str | None = None) -> dict[str, str]:
+    """Where footage and labels lie, by params.yaml of the worktree or of a revision; what it lacks, the stages tell."""
+    try:
+        text = git(folder, "show", f"{rev}:params.yaml") if rev else (folder / "params.yaml").read_text("utf-8")
+        data = YAML(typ="safe").load(text)["data"]
+        return {name: data[name] for name in ("videos", "labels") if isinstance(data.get(name), str)}
+    except (OSError, NightError, YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def _links(folder: Path, checkout: Path) -> dict[Path, Path]:
     """Folders of footage and labels that only the checkout has: a link in the worktree, and what it leads to."""
-    try:
-        data = YAML(typ="safe").load(folder / "params.yaml")["data"]
-    except (OSError, KeyError, TypeError):
-        return {}
-    found = {}
-    for name in ("videos", "labels"):
-        path, made = Path(data[name]), _is_made(folder, data[name])
-        if not path.is_absolute() and (checkout / path).is_dir() and not made:
-            found[folder / path] = checkout / path
-    return found
+    return {
+        folder / path: checkout / path
+        for path in _paths(folder).values()
+        if not Path(path).is_absolute() and (checkout / path).is_dir() and not _is_made(folder, path)
+    }
 
 
 def _is_made(folder: Path, path: str) -> bool:
@@ -212,7 +236,7 @@ def _is_made(folder: Path, path: str) -> bool:
         stages = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
         if any(path in map(_path_of, stage.get("outs", [])) for stage in stages.values()):
             return True
-    return (folder / f"{path}.dvc").is_file()
+    return _pointer(folder, path) is not None
 
 
 def _path_of(out: Any) -> str:
@@ -308,8 +332,9 @@ def _candidates(folder: Path, rev: str) -> set[str]:
 
 def publish(folder: Path, subject: str) -> Published:
     """Commit what the night made, and tag its models where they are others than those of the last tag."""
-    imported = f"{YAML(typ='safe').load(folder / 'params.yaml')['data']['videos']}.dvc"
-    present = [name for name in (*OWN, *SAID, imported) if (folder / name).exists()]
+    present = [name for name in (*OWN, *SAID) if (folder / name).exists()]
+    if footage := footage_pointer(folder):
+        present.append(footage)
     git(folder, "add", "--force", "--", *present)
     if git(folder, "diff", "--cached", "--name-only"):
         git(folder, "commit", "-q", "-m", subject)

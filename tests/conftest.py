@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from commands import DVC, git
 from numpy.typing import NDArray
 
 from vidrnn.encode import VideoWriter
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import video_path, write_json, write_table
 
-DVC = [sys.executable, "-m", "dvc"]
 NIGHT = datetime(2026, 3, 1, 22, tzinfo=UTC)
 VIDEOS = {"gate/b.mp4": NIGHT, "gate/a.mp4": NIGHT + timedelta(days=1), "north yard/ä.mp4": None}
 Picture = NDArray[np.uint8]
@@ -49,16 +49,32 @@ def _leave_random_states_alone() -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-@pytest.fixture(scope="module")
-def nightly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The module of the nightly flow, and a real temporary server."""
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A real temporary server, which all flows of these tests use."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        import nightly
+        import retrain  # noqa: F401  # first: it sets what Prefect reads when it is imported
         from prefect.testing.utilities import prefect_test_harness
 
-        with prefect_test_harness(server_startup_timeout=300):
-            yield nightly
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+
+
+@pytest.fixture(scope="session")
+def nightly(prefect_server: None) -> ModuleType:
+    """The module of the nightly flow."""
+    import nightly
+
+    return nightly
+
+
+@pytest.fixture(scope="session")
+def flow(prefect_server: None) -> ModuleType:
+    """The module of the retraining flow."""
+    import retrain
+
+    return retrain
 
 
 def texture(height: int, width: int, seed: int, low: int = 40, high: int = 200) -> Picture:
@@ -170,17 +186,6 @@ def fill(root: Path, version: str) -> None:
     write_json(data / "model/gate/model.json", {"version": version})
     write_json(data / "metrics/train.json", {"version": version})
     write_json(data / "metrics/evaluate.json", {"auroc": {"low": 0.4}})
-
-
-def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments],
-        cwd=root,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
 
 
 def make_repository(root: Path) -> None:

@@ -16,88 +16,35 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import at_work_in, commit, git
 from ruamel.yaml import YAML
+from small_project import ROOT, change_params, clone_this, film
+from typer.testing import CliRunner
 
-from vidrnn import results
+from vidrnn import cli, results
 from vidrnn.embeddings import mean_vector, windows_in
-from vidrnn.encode import VideoWriter
+from vidrnn.errors import UserError
+from vidrnn.phrases import plural
 from vidrnn.schema import SCHEMAS
+from vidrnn.stages import index as index_stage
 from vidrnn.storage import video_path
 from vidrnn.tables import PARTS
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
-FRAME_RATE = 10
 PLANTED = (100, 140)  # frames of TEST
 TEST, TRAIN = "gate/test/2026-03-02T08-00-00.mp4", "gate/train/2026-03-01T08-00-00.mp4"
 NO_VIDEO, CUT, LONELY = "gate/test/damaged.mp4", "gate/train/cut.mkv", "yard/test/lonely.mp4"
 NEW = "gate/test/2026-03-03T08-00-00.mp4"
-SMALL: dict[str, dict[str, Any]] = {
-    "data": {"videos": "data/videos", "labels": "data/labels"},
-    "features": {"height": 80, "warmup_seconds": 1.0, "background_seconds": 5.0},
-    "model": {"hidden_size": 8},
-    "train": {
-        "learning_rate": 0.02,
-        "epochs": 2,
-        "batches_per_epoch": 8,
-        "batch_windows": 2,
-        "cells_per_window": 8,
-        "seq_seconds": 1.0,
-        "validation_share": 0.3,
-        "calibration_share": 0.3,
-        "block_seconds": 4.0,
-        "gap_seconds": 0.5,
-    },
-    "alarms": {"per_hour": 60.0, "merge_seconds": 1.0},
-    "evaluate": {"resamples": 100},
-}
-
-
-def film(path: Path, seconds: int, seed: int, planted: tuple[int, int] | None = None) -> None:
-    """A square that crosses a textured picture; in the planted frames another one races down."""
-    rng = np.random.default_rng(seed)
-    wall = rng.integers(90, 140, (10, 12)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, 96, 80, FRAME_RATE) as writer:
-        for frame_index in range(seconds * FRAME_RATE):
-            picture = wall.copy()
-            x = (2 * frame_index + 17 * seed) % 120 - 12
-            picture[30:46, max(x, 0) : max(x + 8, 0)] = 220
-            if planted and planted[0] <= frame_index < planted[1]:
-                y = 11 * frame_index % 80
-                picture[y : y + 24, 20:44] = 10
-            writer.write(picture)
 
 
 def cut_short(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
-
-
-def change_params(repo: Path, **sections: dict[str, Any]) -> None:
-    yaml = YAML()
-    params = yaml.load(repo / "params.yaml")
-    for section, values in sections.items():
-        params[section].update(values)
-    yaml.dump(params, repo / "params.yaml")
-
-
-def git(repo: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=repo, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def commit(repo: Path) -> str:
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", "night")
-    return git(repo, "rev-parse", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -156,18 +103,6 @@ def kill_at(repo: Path, start: str) -> None:
     assert not left
 
 
-def at_work_in(repo: Path) -> list[str]:
-    """The command lines of the processes whose working folder it is."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cwd").readlink() == repo:
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
-
-
 def outputs(repo: Path) -> dict[str, str]:
     """The sha256 of every file that a stage wrote."""
     found = {}
@@ -192,18 +127,6 @@ def modified_times(repo: Path) -> dict[str, int]:
 def metric(repo: Path, name: str) -> float:
     table = results.load("metrics", camera="*", repo=repo)
     return float(table.loc[table["name"] == name, "value"].iloc[0])
-
-
-def clone_this(repo: Path) -> None:
-    """All that this checkout holds of its code, committed or not, with small params and folders of footage to fill."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    made = ("data/metrics/", "data/plots/", "dvc.lock", "tests/", "benchmarks/", "docs/")
-    for name in names:
-        if (ROOT / name).is_file() and not name.startswith(made):
-            (repo / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, repo / name)
-    change_params(repo, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +333,9 @@ def test_an_experiment_is_a_row_to_compare(copy: Path) -> None:
     assert found["sha256"] == hashlib.sha256((copy / found["file"]).read_bytes()).hexdigest()
 
 
-def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(done: Path, tmp_path: Path) -> None:
+def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def vidrnn(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "vidrnn.cli", "analyze", *arguments]
@@ -434,7 +359,7 @@ def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(done: Path, tmp_p
         starts, ends = windows["onset_seconds"].to_numpy()[own], windows["offset_seconds"].to_numpy()[own]
         shown_in = np.flatnonzero(own)[windows_in(starts, ends, event["onset_seconds"], event["offset_seconds"])]
         assert int(np.argmax(vectors @ mean_vector(vectors[shown_in]))) in shown_in
-    assert len(events) and re.match(rf"{len(events)} events?; ", shown.stdout.splitlines()[-1])
+    assert len(events) and shown.stdout.splitlines()[-1].startswith(f"{plural(len(events), 'event')}; ")
     lines = [line for line in shown.stdout.splitlines()[:-1] if "score" in line]
     assert len(lines) == len(events)
     unusual = events[events["kind"] == "unusual"]
@@ -445,13 +370,14 @@ def test_a_file_alone_gets_the_rows_that_the_pipeline_gives_it(done: Path, tmp_p
 
     rows = json.loads(vidrnn(str(source), "--camera", "gate", "--out", str(out), "--json").stdout)
     assert [row["event_id"] for row in rows] == events["event_id"].tolist()
+    monkeypatch.chdir(done)
     for arguments, words in (
         (["nowhere.mp4"], "nowhere.mp4: no such file"),
         ([str(source), "--camera", "gat"], "is called 'gat'; there are 'gate'"),
         (["params.yaml", "--camera", "gate"], "expected a video"),
     ):
-        told = vidrnn(*arguments, "--out", str(tmp_path / "none"))
-        assert told.returncode == 2 and words in told.stderr and "Traceback" not in told.stderr, told.stderr
+        told = CliRunner().invoke(cli.commands, ["analyze", *arguments, "--out", str(tmp_path / "none")])
+        assert isinstance(told.exception, UserError) and words in str(told.exception), told.exception
 
 
 def test_without_labels(copy: Path) -> None:
@@ -466,13 +392,15 @@ def test_without_labels(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
+        ("params typo, by dvc", ["params.yaml", "index.tset", "train"]),
         ("no files", ["data/videos", "holds no files", "data.videos"]),
         ("no videos", ["data/videos", "none of its 2 files", "gate/a.mp4", "data.videos"]),
-        ("params typo", ["params.yaml", "index.tset", "train"]),
         ("params value", ["params.yaml", "index.train", "'*'"]),
     ],
 )
-def test_a_mistake_is_one_sentence(project: Path, tmp_path: Path, mistake: str, words: list[str]) -> None:
+def test_a_mistake_is_one_sentence(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, words: list[str]
+) -> None:
     repo = shutil.copytree(project, tmp_path / "repo")
     videos = repo / "data/videos"
     if mistake in ("no files", "no videos"):
@@ -482,12 +410,20 @@ def test_a_mistake_is_one_sentence(project: Path, tmp_path: Path, mistake: str, 
         (videos / "gate").mkdir()
         for name in ("a.mp4", "b.mp4"):
             (videos / "gate" / name).write_bytes(b"not a video at all " * 99)
-    if mistake == "params typo":
+    if mistake == "params typo, by dvc":
         text = (repo / "params.yaml").read_text()
         (repo / "params.yaml").write_text(text.replace("  test: [", "  tset: ["))
     if mistake == "params value":
         change_params(repo, index={"train": "*"})
-    check_mistake(repro(repo, fails=True), words)
+    if mistake.endswith("by dvc"):
+        check_mistake(repro(repo, fails=True), words)
+        return
+    monkeypatch.chdir(repo)
+    with pytest.raises(UserError) as caught:
+        index_stage.main(
+            "data/videos", "data/retired.csv", "data/labels", "data/index.parquet", "data/labelled.parquet"
+        )
+    check_sentence(f"error: {caught.value}", words)
 
 
 def test_too_little_footage_is_one_sentence(copy: Path) -> None:
@@ -514,6 +450,10 @@ def test_a_mistake_in_labels_is_one_sentence(copy: Path, row: str, stage: str, w
 def check_mistake(run: Repro, words: list[str]) -> None:
     told = run.told("error:")
     assert len(told) == 1, run.lines
-    assert len(re.findall(r"(?<=[a-z])\. [A-Z]", told[0])) == 0  # one sentence
+    check_sentence(told[0], words)
+
+
+def check_sentence(told: str, words: list[str]) -> None:
+    assert "\n" not in told and not re.findall(r"(?<=[a-z])\. [A-Z]", told)  # one sentence
     for word in words:
-        assert word in told[0], told[0]
+        assert word in told, told

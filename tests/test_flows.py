@@ -15,18 +15,15 @@ from typing import Any
 from uuid import uuid4
 
 import cv2
+import dvc_cli
 import numpy as np
 import pytest
+from commands import DVC
+from curves import picture_of
 from packaging.version import Version
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "flows"))
-
-import dvc_cli  # noqa: E402
-from curves import picture_of  # noqa: E402
-
-DVC = [sys.executable, "-m", "dvc"]
 ONE_MINUTE = 60.0
 
 
@@ -245,18 +242,6 @@ def test_what_a_finished_stage_left_behind_neither_stays_nor_holds_us_up(repo: P
     assert time.monotonic() - start < 15
 
 
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The module `retrain` and a real temporary server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        import retrain
-        from prefect.testing.utilities import prefect_test_harness
-
-        with prefect_test_harness(server_startup_timeout=300):
-            yield retrain
-
-
 def outcomes(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {row["stage"]: row["outcome"] for row in rows}
 
@@ -264,7 +249,7 @@ def outcomes(rows: list[dict[str, Any]]) -> dict[str, str]:
 @pytest.mark.slow
 def test_flow_runs_stages_then_skips_them(flow: ModuleType, repo: Path) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, LogFilter, LogFilterFlowRunId
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
 
     toy(repo)
     state = flow.retrain(repo, return_state=True)
@@ -280,8 +265,9 @@ def test_flow_runs_stages_then_skips_them(flow: ModuleType, repo: Path) -> None:
             logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
             told = {log.message for log in logs}
         assert wanted <= told
-        artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["stages"])))
-        assert "restored" not in str(artifacts[0].data) and '"outcome": "ran"' in str(artifacts[0].data)
+        own = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        (table,) = (found for found in client.read_artifacts(flow_run_filter=own) if found.key == "stages")
+        assert "restored" not in str(table.data) and '"outcome": "ran"' in str(table.data)
 
     assert outcomes(flow.retrain(repo)) == {"a": "skipped", "b": "skipped", "report": "skipped"}
     clean = subprocess.run([*DVC, "repro", "report"], cwd=repo, capture_output=True, text=True, check=True)

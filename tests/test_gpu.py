@@ -1,5 +1,7 @@
 """The same code on CUDA. Without a GPU every test here is skipped."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +20,7 @@ from vidrnn.params import load_params
 from vidrnn.ray_fit import ray_fit
 from vidrnn.rescore import score_videos
 from vidrnn.storage import video_path
-from vidrnn.train import train
+from vidrnn.train import calibrate, train
 from vidrnn.windows import MODELLED
 
 DEVICE = torch.device("cuda")
@@ -28,6 +30,22 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _set_up_as_usual() -> Iterator[None]:
+    """A test that asks for the same bits on every run leaves the others as they are."""
+    yield
+    set_up(deterministic=False)
+
+
+@contextmanager
+def takes_gpu_memory(takes: bool) -> Iterator[None]:
+    """What is done here takes memory of the GPU beyond what is held already, or it takes none."""
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    yield
+    assert (torch.cuda.max_memory_allocated() > held) == takes
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -70,7 +88,6 @@ def test_deterministic_training_gives_the_same_bytes_again(tmp_path, cell):
     task = replace(task, architecture={**task.architecture, "cell": cell})
     first, second = fit(task, DEVICE), fit(task, DEVICE)
     assert tensor_bytes(first.weights) == tensor_bytes(second.weights) and first.history == second.history
-    set_up(deterministic=False)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -79,6 +96,7 @@ def test_training_in_bfloat16_learns_about_the_same(tmp_path, cell):
     task = replace(task, architecture={**task.architecture, "cell": cell})
     exact, rough = fit(task, DEVICE), fit(replace(task, autocast=True), DEVICE)
     assert {tensor.dtype for tensor in rough.weights.values()} == {torch.float32}
+    assert tensor_bytes(rough.weights) != tensor_bytes(exact.weights)
     for mine, theirs in zip(rough.history, exact.history, strict=True):
         assert mine == pytest.approx(theirs, rel=0.02)
 
@@ -91,13 +109,14 @@ def test_scores_found_there_are_those_found_here(tmp_path):
     found = []
     for device in (ON_CPU, ON_GPU):
         out = tmp_path / f"scores {device.gpu}"
-        score_videos(footage.index, footage.features, models, out, device)
+        with takes_gpu_memory(device.gpu):  # one video is scored in this process
+            score_videos(footage.index, footage.features, models, out, device)
         found.append(pq.read_table(video_path(out, "gate", "gate/a.mp4"), partitioning=None))
     for name in ("score_raw", "score"):
         np.testing.assert_allclose(*(table[name].to_numpy() for table in found), rtol=1e-3, atol=1e-3)
 
 
-def test_a_camera_is_trained_calibrated_and_judged_there(tmp_path):
+def test_a_camera_is_trained_calibrated_and_judged_there(tmp_path, monkeypatch):
     """What it is given to think of its held-out footage is what a processor finds, and so is the gate's opinion."""
     footage = Footage(tmp_path)
     for k in range(5):
@@ -106,11 +125,13 @@ def test_a_camera_is_trained_calibrated_and_judged_there(tmp_path):
     for device in (ON_CPU, ON_GPU):
         params = small_params(device=device.model_dump())
         out = tmp_path / f"{device.gpu}"
+        monkeypatch.setattr("vidrnn.train.calibrate", takes_gpu_memory(device.gpu)(calibrate))
         for seed in (0, 1):
             own = params.model_copy(update={"train": params.train.model_copy(update={"seed": seed})})
             train(footage.features, footage.training, own, out / f"{seed}")
         cards.append(load_card(camera_dir(out / "0", "gate")))
-        table = gate(footage.features, footage.training, out / "1", out / "0", out / "kept", params)
+        with takes_gpu_memory(device.gpu):
+            table = gate(footage.features, footage.training, out / "1", out / "0", out / "kept", params)
         decided.append(dict(zip(table["measure"].to_pylist(), table["candidate_value"].to_pylist(), strict=True)))
         assert set(files_of(out / "kept" / "gate")) == {"model.json", "weights.safetensors"}
     here, there = cards

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_end_to_end import film
+from small_project import film
 
 from vidrnn import intake
 from vidrnn.errors import UserError

@@ -2,8 +2,9 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+
+from commands import dvc, git
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = """
@@ -57,18 +58,6 @@ stages:
     outs: [data/report]
 """,
 }
-
-
-def git(repo: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=repo, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def dvc(repo: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=repo, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def make_checkout(repo: Path) -> Path:
