@@ -284,17 +284,19 @@ def _hours(stretches: list[Stretch], zone: tzinfo) -> list[Hour]:
         if began is None:
             continue
         for at in appeared(stretch).tolist():
-            objects[_hour(began + timedelta(seconds=at))] += 1
+            objects[_hour(began + timedelta(seconds=at), zone)] += 1
         at, end = began, began + timedelta(seconds=stretch.curve.duration_seconds)
         while at < end:
-            then = min(_hour(at) + timedelta(hours=1), end)
-            seconds[_hour(at)] += (then - at).total_seconds()
+            then = min(_hour(at, zone) + timedelta(hours=1), end)
+            seconds[_hour(at, zone)] += (then - at).total_seconds()
             at = then
     return [Hour(start.astimezone(zone), seconds[start], objects[start]) for start in sorted(seconds)]
 
 
-def _hour(when: datetime) -> datetime:
-    return when.replace(minute=0, second=0, microsecond=0)
+def _hour(when: datetime, zone: tzinfo) -> datetime:
+    """When the hour of a local clock began; in UTC, which does not tell an hour twice when clocks are set back."""
+    local = when.astimezone(zone)
+    return when - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
 
 
 def _scenes(media_dir: Path, stretches: list[Stretch]) -> list[Scene]:
