@@ -268,6 +268,11 @@ def test_what_does_not_tell_anything_is_left_out_and_numbers_say_what_they_are(t
     assert "cut, stands out by 3.0" in text
 
 
+def test_all_params_are_shown_but_those_of_the_demo_and_of_nights(space):
+    shown = re.findall(r"<h4>(\w+)</h4>", space.render())
+    assert shown == [section for section in PARAMS.model_dump() if section not in ("demo", "nightly")]
+
+
 def footage(space, *starts, camera="gate", peak=3.0, first=1):
     """A video of ten minutes from each of some times on, with an event; each is less unusual than the one before."""
     for number, began in enumerate(starts, start=first):

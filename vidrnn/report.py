@@ -199,7 +199,19 @@ def write_report(
         "params": params,
         "params_shown": params.model_dump(
             mode="json",
-            include={"data", "index", "features", "model", "train", "gate", "score", "alarms", "evaluate", "report"},
+            include={
+                "data",
+                "index",
+                "features",
+                "model",
+                "train",
+                "device",
+                "gate",
+                "score",
+                "alarms",
+                "evaluate",
+                "report",
+            },
         ),
         "recorded": recorded(tonight),
         "script": script,
@@ -211,7 +223,6 @@ def write_report(
         "many": len(cards) > FEW,
         "limits": {"events": LISTED_EVENTS, "nights": SHOWN_NIGHTS, "files": SHOWN_FILES, "hours": SHOWN_HOURS},
         "videos": sorted(videos, key=lambda row: (STATUSES.index(row["status"]), *_newest_first(row))),
-        "zone": zone,
     }
     page = _environment(zone).get_template("report.html").render(context)
     with replacing(out) as partial_path:
