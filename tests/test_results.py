@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +372,24 @@ def test_diff_of_events_of_two_kinds_or_apart_is_no_change(repo: Path) -> None:
     )
     found = results.diff("events", "two", None, repo=repo)
     assert found["change"].value_counts().to_dict() == {"appeared": 2, "vanished": 2}
+
+
+def test_many_events_of_many_videos_are_not_all_compared_with_one_another() -> None:
+    def events(shift: int) -> list[dict[str, Any]]:
+        spans = ((video, start) for video in range(150) for start in range(0, 1000, 100))
+        return [
+            blank("events", video_id=f"{video}", event_id=f"{video}-{start + shift}", kind="unusual")
+            | {"onset_pts": start + shift, "offset_pts": start + shift + 60}
+            for video, start in spans
+        ]
+
+    before, after = events(0), events(50)
+    tracemalloc.start()
+    pairs = results._paired(SCHEMAS["events"], before, after)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6, f"{peak / 1e6:.0f} MB"
+    assert len(pairs) == 1500 and all(old and new and old["video_id"] == new["video_id"] for old, new in pairs)
 
 
 def test_diff_of_the_same_is_empty_and_of_other_tables_goes_by_their_keys(template: Path) -> None:

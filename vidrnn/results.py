@@ -14,7 +14,8 @@ any folder inside a checkout, or the URL of a repository elsewhere; `rev` a tag,
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -355,19 +356,25 @@ def _paired(
             fresh.append(row)
     gone = [row for rows in waiting.values() for row in rows]
     if "event_id" in schema.names:
-        overlaps = [(_overlap(old, new), k, m) for k, old in enumerate(gone) for m, new in enumerate(fresh)]
-        for overlap, k, m in sorted(overlaps, key=lambda found: (-found[0], *found[1:])):
+        of_kind: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for k, row in enumerate(gone):
+            of_kind[row["video_id"], row["kind"]].append(k)
+        overlaps = [
+            (overlap, k, m)
+            for m, new in enumerate(fresh)
+            for k in of_kind[new["video_id"], new["kind"]]
+            if (overlap := _overlap(gone[k], new)) > 0
+        ]
+        for _, k, m in sorted(overlaps, key=lambda found: (-found[0], *found[1:])):
             old, new = gone[k], fresh[m]
-            if overlap > 0 and old and new:
+            if old and new:
                 pairs.append((old, new))
                 gone[k], fresh[m] = {}, {}
     return [*pairs, *((row, None) for row in gone if row), *((None, row) for row in fresh if row)]
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> int:
-    """Ticks that two events of one kind share in one video."""
-    if (one["video_id"], one["kind"]) != (other["video_id"], other["kind"]):
-        return 0
+    """Ticks that two events of one video share; negative are those between them."""
     return int(min(one["offset_pts"], other["offset_pts"]) - max(one["onset_pts"], other["onset_pts"]))
 
 
