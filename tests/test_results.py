@@ -19,6 +19,7 @@ from conftest import DVC, NIGHT, VIDEOS, blank, git, make_repository, write
 
 from vidrnn import results
 from vidrnn.errors import SchemaError, UserError
+from vidrnn.find import find
 from vidrnn.schema import SCHEMA_VERSION, SCHEMAS
 from vidrnn.storage import video_path, write_json
 
@@ -296,6 +297,25 @@ def test_from_another_repository_by_url(repo: Path, tmp_path: Path, bare: bool) 
         results.load("events", repo="file:///nowhere")
 
 
+def test_what_a_repository_elsewhere_lacks_is_told_of_its_default_branch(repo: Path, tmp_path: Path) -> None:
+    """It has no workspace: nothing can be made there, and `None` is no name for a revision."""
+    elsewhere = tmp_path / "elsewhere.git"
+    git(tmp_path, "clone", "-q", "--bare", str(repo), str(elsewhere))
+    for url in (f"file://{elsewhere}", elsewhere):
+        absent = r"%s of revision 'origin/HEAD' is neither in the DVC cache here .*; run `dvc push` where it was made"
+        for ask in (results.load, results.open, partial(results.diff, rev_a=None, rev_b="one")):
+            with pytest.raises(UserError, match=absent % "data/tables/events"):
+                ask("events", repo=url)
+        with pytest.raises(UserError, match=absent % "data/tables/videos.parquet"):
+            find("gate/b.mp4@1", 3, repo=url)
+    git(elsewhere, "update-ref", git(elsewhere, "symbolic-ref", "HEAD"), "bare")
+    for ask in (results.load, results.open):
+        with pytest.raises(UserError, match="revision 'origin/HEAD' holds no data/tables/events"):
+            ask("events", repo=elsewhere)
+    with pytest.raises(UserError, match="revision 'origin/HEAD' holds no data/metrics: nothing had been measured"):
+        results.metrics(repo=elsewhere)
+
+
 def test_latest_is_the_last_published_night(repo: Path) -> None:
     git(repo, "branch", results.PUBLISHED, "one")
     assert set(results.load("events", rev="latest", repo=repo)["model_version"]) == {"one"}
@@ -323,6 +343,24 @@ def test_versions(template: Path) -> None:
     assert found["params.model.cell"].tolist() == ["lstm", "gru"]
     assert "params.index.train" not in found  # the same in both
     assert found["metrics.train.version"].tolist() == ["two", "one"]
+
+
+def test_of_the_versions_beyond_a_limit_nothing_is_read(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest, before = (git(repo, "rev-parse", rev) for rev in ("two", "one"))
+    git(repo, "rm", "-q", "--cached", "dvc.lock")
+    git(repo, "commit", "-qm", "a version no more")
+    asked: list[str] = []
+    run = subprocess.run
+
+    def noted(command: list[str], **how: Any) -> Any:
+        asked.append(f"{command} {how.get('input')}")
+        return run(command, **how)
+
+    monkeypatch.setattr("vidrnn.revisions.subprocess.run", noted)
+    found = results.versions(repo=repo, limit=1)
+    assert found["subject"].tolist() == ["two"] and found["metrics.train.version"].tolist() == ["two"]
+    assert any(newest in command for command in asked) and not any(before in command for command in asked)
+    assert results.versions(repo=repo, limit=9)["subject"].tolist() == ["two", "one"]
 
 
 def test_versions_where_nothing_was_committed(tmp_path: Path) -> None:
