@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from vidrnn.phrases import leaves
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -77,15 +79,11 @@ def csv(frame: "pd.DataFrame", limit: int | None) -> None:
 
 def nested(found: dict[str, Any], as_json: bool) -> None:
     """Nested objects, as JSON or as a table of their innermost values."""
-    from vidrnn.revisions import leaves
-
     _named(found, as_json, ["name", "value"], ([name, _text(value)] for name, value in leaves(found)))
 
 
 def measures(found: dict[str, Any], as_json: bool) -> None:
     """Nested measures; in the table each stands on a line with its interval."""
-    from vidrnn.revisions import leaves
-
     columns = ("value", "low", "high")
     told = (
         (name, [one.get(column) for column in columns] if isinstance(one, dict) else [one, None, None])

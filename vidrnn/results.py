@@ -27,11 +27,11 @@ import pyarrow.dataset as ds
 from ruamel.yaml import YAML
 
 from vidrnn.errors import SchemaError, UserError, nearest
-from vidrnn.phrases import plural
+from vidrnn.phrases import leaves, plural
 from vidrnn.reading import ORDER, check_known, condition_of, instant, open_dataset, read_in_order, read_rows, schema_of
 from vidrnn.reading import TABLES as TABLES
 from vidrnn.revisions import PUBLISHED as PUBLISHED
-from vidrnn.revisions import Commit, Repository, inputs, leaves, outputs, params
+from vidrnn.revisions import Commit, Repository, inputs, outputs, params
 from vidrnn.schema import SCHEMAS, validate
 
 METRICS = "data/metrics"  # a JSON file a stage

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from vidrnn.errors import SchemaError, UserError, nearest
+from vidrnn.phrases import leaves
 
 LATEST = "latest"  # stands for the last published night
 PUBLISHED = "vidrnn/nightly"  # the branch that it is on
@@ -283,21 +284,6 @@ def params(lock: dict[str, Any]) -> dict[str, Any]:
     """The params that were used, by dotted name."""
     found = (value for stage in lock.values() for value in stage.get("params", {}).values())
     return dict(sorted((name, value) for values in found for name, value in leaves(values)))
-
-
-def leaves(value: Any, name: str = "", until: str | None = None) -> Iterator[tuple[str, Any]]:
-    """Each innermost value of nested objects, with the keys that lead to it, joined by dots.
-
-    Args:
-        value: the objects.
-        name: of them.
-        until: an object with this key counts as innermost.
-    """
-    if isinstance(value, dict) and until not in value:
-        for key, inner in value.items():
-            yield from leaves(inner, f"{name}.{key}" if name else str(key), until)
-    else:
-        yield name, value
 
 
 def _stages(text: bytes | None, whose: str) -> dict[str, Any]:
