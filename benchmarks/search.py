@@ -5,8 +5,8 @@
 One place of the demo, ordinary footage to learn from, and each planted kind `TIMES` times, in files that hold several
 kinds. Every planted event is asked for as `vidrnn find EVENT_ID` asks for one, by when it happens. Precision at 5 is
 the share of the five most similar moments, of all footage but its own moment, that are another event of the same kind;
-and among planted events alone, as `neighbours` ranks them. Without `--dev` the seeds are those kept for the table.
-`--million` measures instead how long one search among a million windows takes.
+and among planted events alone, whose windows do not touch its own. Without `--dev` the seeds are those kept for the
+table. `--million` measures instead how long one search among a million windows takes.
 """
 
 import csv
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,17 +25,17 @@ import typer
 
 from vidrnn.demo import render_plans
 from vidrnn.demo_plan import KINDS, Plan, plan_file
-from vidrnn.embeddings import WINDOW_SECONDS
+from vidrnn.embeddings import WINDOW_SECONDS, mean_vector, windows_in
 from vidrnn.errors import VidrnnError
 from vidrnn.extract import extract_features
 from vidrnn.find import EXACT_WINDOWS, find_like
 from vidrnn.gate import gate
 from vidrnn.index import index_videos
-from vidrnn.neighbours import neighbours
+from vidrnn.neighbours import Span, touch
 from vidrnn.params import load_params
 from vidrnn.rescore import score_videos
-from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS, as_vectors
-from vidrnn.storage import video_path, write_table
+from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS, as_rows, as_vectors
+from vidrnn.storage import read_table, video_path, write_table
 from vidrnn.tables import make_tables
 from vidrnn.train import train
 
@@ -125,16 +126,10 @@ def precisions(root: Path) -> Iterator[tuple[str, float, float]]:
             )
             for row in csv.DictReader(file)
         ]
-    asked = [
-        {"event_id": str(k), "camera_id": CAMERA, "video_id": event.video}
-        | {"onset_seconds": event.onset, "offset_seconds": event.offset}
-        for k, event in enumerate(planted)
-    ]
-    alike = neighbours(root / "data/tables", asked, 5)
-    for k, event in enumerate(planted):
+    for event, alike in zip(planted, _among(root / "data/tables/embeddings", planted, 5), strict=True):
         moments = find_like(event.video, event.onset, event.offset, 5, repo=root).moments
         hits = [any(other.shown_in(moment) for other in planted if other.kind == event.kind) for moment in moments]
-        yield event.kind, sum(hits) / 5, sum(planted[int(n.event_id)].kind == event.kind for n in alike[str(k)]) / 5
+        yield event.kind, sum(hits) / 5, sum(other.kind == event.kind for other in alike) / 5
 
 
 @dataclass(frozen=True)
@@ -148,6 +143,24 @@ class _Planted:
         """Whether a moment shows it for half of the moment at least, or all of it."""
         shared = min(self.offset, moment["offset_seconds"]) - max(self.onset, moment["onset_seconds"])
         return bool(moment["video_id"] == self.video and shared >= min(WINDOW_SECONDS / 2, self.offset - self.onset))
+
+
+def _among(embeddings: Path, planted: list[_Planted], limit: int) -> list[list[_Planted]]:
+    """Of each planted event the others that are most like it, the most similar first."""
+    spans: list[Span] = []
+    described = []
+    for event in planted:
+        table = read_table(video_path(embeddings, CAMERA, event.video), SCHEMAS["embeddings"])
+        starts, ends = table["onset_seconds"].to_numpy(), table["offset_seconds"].to_numpy()
+        chosen = windows_in(starts, ends, event.onset, event.offset)
+        spans.append((event.video, float(starts[chosen].min()), float(ends[chosen].max())))
+        described.append(mean_vector(as_rows(table["vector"])[chosen]))
+    vectors = np.array(described)
+    found = []
+    for span, alike in zip(spans, vectors @ vectors.T, strict=True):
+        ranked = (k for k in np.argsort(-alike, kind="stable").tolist() if not touch(span, spans[k]))
+        found.append([planted[k] for k in islice(ranked, limit)])
+    return found
 
 
 def time_a_million(scratch: Path) -> float:

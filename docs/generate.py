@@ -80,7 +80,7 @@ def _commands() -> Iterator[str]:
 def _python() -> Iterator[str]:
     yield "## Python\n\n`from vidrnn import results`; what is like what: `from vidrnn import find, neighbours`\n"
     names = ("load", "open", "metrics", "metrics_table", "versions", "diff", "lineage")
-    for function in (*(getattr(results, name) for name in names), find.find, neighbours.moments, neighbours.neighbours):
+    for function in (*(getattr(results, name) for name in names), find.find, neighbours.moments):
         arguments = ", ".join(
             parameter.name if parameter.default is parameter.empty else f"{parameter.name}={parameter.default!r}"
             for parameter in inspect.signature(function).parameters.values()

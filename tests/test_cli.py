@@ -82,6 +82,7 @@ def test_version(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["table", "nope"], r"error: no table is called 'nope'; there are 'videos', 'frames', .*\n"),
+        (["columns", "event"], r"error: no table is called 'event'; .* did you mean 'events'\?\n"),
         (["table", "events", "--columns", "kind,when"], r"error: events has no column 'when'; .*\n"),
         (["table", "events", "--camera", "attic"], r"error: no camera is called 'attic' in videos; .*\n"),
         (["table", "events", "--rev", "nowhere"], r"error: revision 'nowhere' cannot be read .*\n"),
@@ -90,7 +91,8 @@ def test_version(tmp_path: Path) -> None:
         (["rollback", "model/v3"], r"error: .*flows/nightly\.py: not there; .*\n"),
         (
             ["mark", "gate/b.mp42", "normal"],
-            r"error: no event is called 'gate/b.mp42', .* did you mean 'gate/b.mp420'.*\n",
+            r"error: no event of the workspace or of the last published night is called 'gate/b.mp42'; .* did you mean "
+            r"'gate/b.mp420'\?; 1 version could not be searched: no night has been published .*\n",
         ),
         (["report"], r"error: .*data/report/index\.html: not made yet; run `dvc repro`\n"),
         (["table", "events", "--limit", "-1"], r"(?s)Usage: .*Error: Invalid value for '--limit'.*\n"),

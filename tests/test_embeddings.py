@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,9 @@ import pytest
 from conftest import blank, write
 
 from vidrnn.embeddings import Described, Pool, Usual, describe, most_similar
-from vidrnn.errors import UserError
+from vidrnn.errors import SchemaError, UserError
 from vidrnn.find import find
-from vidrnn.neighbours import moments, neighbours
+from vidrnn.neighbours import moments
 from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS
 from vidrnn.storage import read_table, video_path
 
@@ -214,6 +216,40 @@ def test_a_path_of_the_footage_is_a_file_of_it(checkout):
     assert find("data/videos/gate/a.mp4@11", 3, repo=checkout) == find("gate/a.mp4@11", 3, repo=checkout)
 
 
+def test_a_moment_names_the_most_unusual_event_that_it_touches(checkout, tmp_path):
+    root = shutil.copytree(checkout, tmp_path / "copy")
+    key = {"camera_id": "gate", "video_id": "gate/b.mp4"}
+    times = [{"onset_pts": at, "onset_seconds": at + 0.2, "offset_seconds": at + 0.9} for at in (30, 31, 32)]
+    rows = zip(times, ("first", "second", "later"), (2.0, 3.0, 9.0), strict=True)
+    events = [blank("events", **key, **at, event_id=name, peak_score=score) for at, name, score in rows]
+    write(video_path(root / "data/tables/events", *key.values()), "events", events)
+    assert find("event-a", 1, repo=root).moments[0]["event_id"] == "second"
+
+
+def test_files_of_other_cameras_are_not_opened_and_damage_is_one_sentence(checkout, tmp_path):
+    root = shutil.copytree(checkout, tmp_path / "copy")
+    tables = root / "data/tables"
+    for name in ("embeddings", "events"):
+        video_path(tables / name, "yard", "yard/c.mp4").write_bytes(b"not Parquet")
+    assert find("gate/a.mp4@11", 3, repo=root) == find("gate/a.mp4@11", 3, repo=checkout)
+    path = video_path(tables / "embeddings", "gate", "gate/b.mp4")
+    damaged = bytearray(path.read_bytes())
+    damaged[200:-8000] = bytes(len(damaged) - 8200)  # of the rows; the footer is whole
+    path.write_bytes(damaged)
+    with pytest.raises(SchemaError, match=r"data/tables/embeddings: not readable .*; delete it and run `dvc repro`"):
+        find("gate/a.mp4@11", 3, repo=root)
+
+
+def test_the_example_of_the_page_runs_as_it_stands(checkout, monkeypatch):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/search.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(checkout)
+    found = {}
+    exec(program, found)
+    assert found["like_one"] == find("event-a", 10).moments and len(found["like_one"]) == 10
+    assert list(found["like_each"]) == ["event-a", "event-b", "event-c"]
+    assert [one.video_id for one in found["like_each"]["event-a"][:1]] == ["gate/b.mp4"]
+
+
 def test_the_command_prints_moments_or_one_sentence(checkout):
     def vidrnn(*arguments):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -228,51 +264,11 @@ def test_the_command_prints_moments_or_one_sentence(checkout):
     assert told.stderr.startswith("error: no event is called 'event-d'; there are 'event-a'")
 
 
-# Neighbours of events
+# Moments like events
 
 
 def read_events(path):
     return read_table(path, SCHEMAS["events"]).to_pylist()
-
-
-def test_neighbours_are_the_events_of_the_camera_that_are_most_alike(tmp_path):
-    """Against a slow twin, of more events than are compared at a time; some touch, and one has no window."""
-    rng = np.random.default_rng(0)
-    events, of_event = [], {}
-    for video, camera in (("gate/a.mp4", "gate"), ("gate/b.mp4", "gate"), ("yard/c.mp4", "yard")):
-        key = {"camera_id": camera, "video_id": video}
-        vectors = rng.normal(0, 1, (700, EMBEDDING_SIZE)) + 2 * rng.integers(0, 2, (700, 1))
-        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-        times = [{"onset_seconds": float(k), "offset_seconds": k + 2.0, "onset_pts": k} for k in range(700)]
-        rows = [blank("embeddings", **key, **t, vector=v.tolist()) for t, v in zip(times, vectors, strict=True)]
-        write(video_path(tmp_path / "embeddings", *key.values()), "embeddings", rows)
-        for k in range(699):
-            span = {"onset_seconds": k + 0.2, "offset_seconds": k + 1.9}
-            events.append(blank("events", **key, **span, event_id=f"{video}:{k}"))
-            of_event[f"{video}:{k}"] = (camera, video, k, vectors[k].astype(float))
-    events.append(blank("events", camera_id="gate", video_id="gate/gone.mp4", event_id="gone"))
-    found = neighbours(tmp_path, events, 3)
-    assert list(found) == [event["event_id"] for event in events] and found["gone"] == []
-    for event_id in ("gate/a.mp4:0", "gate/a.mp4:350", "gate/b.mp4:698", "yard/c.mp4:9"):
-        camera, video, k, vector = of_event[event_id]
-        slow = sorted(
-            (-float(vector @ other), name)
-            for name, (other_camera, other_video, m, other) in of_event.items()
-            if other_camera == camera and (other_video != video or abs(m - k) >= 2)
-        )[:3]
-        assert [neighbour.event_id for neighbour in found[event_id]] == [name for _, name in slow]
-        assert [neighbour.similarity for neighbour in found[event_id]] == pytest.approx([-s for s, _ in slow], abs=1e-5)
-
-
-def test_events_without_company_have_no_neighbours(checkout):
-    tables = checkout / "data/tables"
-    events = [row for path in sorted((tables / "events").rglob("*.parquet")) for row in read_events(path)]
-    found = neighbours(tables, events, 5)
-    assert [neighbour.event_id for neighbour in found["event-a"]] == ["event-b"] and found["event-c"] == []
-    assert found["event-a"][0].similarity > 0.8 and neighbours(tables, [], 5) == {}
-
-
-# Moments like events
 
 
 @pytest.mark.parametrize("limit", [1, 3, 25])

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from conftest import blank, write
 
-from vidrnn.health import health
+from vidrnn import nights
+from vidrnn.health import AWAY, health
 from vidrnn.params import load_params
 from vidrnn.schema import SCHEMAS, validate
 from vidrnn.storage import video_path, write_table
@@ -21,7 +22,7 @@ def night(root: Path, day: int, camera: str = "gate", **what: Any) -> dict[str, 
     """Write the features and scores of one video of ten seconds; its row of `videos`."""
     picture, rate = what.get("picture", WALL), what.get("rate", 10)
     key, frames = (camera, f"{camera}/{day}.mp4"), 10 * rate
-    noise = np.random.default_rng(day).normal(0, 3, (frames, 16, 16))
+    noise = np.random.default_rng(abs(day)).normal(0, 3, (frames, 16, 16))
     signatures = np.clip(picture + noise, 0, 255).astype(np.uint8)
     numbers = {"frame_index": np.arange(frames), "pts": np.arange(frames)}
     shots = pa.table({**numbers, "signature": pa.FixedShapeTensorArray.from_numpy_ndarray(signatures)})
@@ -76,3 +77,21 @@ def test_nights_are_local_and_none_is_left_out(tmp_path: Path) -> None:
     assert found[0]["framing"] is None and found[1]["framing"] > 0.99
     assert found[0]["brightness"] == np.float64(found[0]["brightness"]).round(6)
     assert told(tmp_path, [nameless]) == []
+
+
+def test_a_wrong_clock_or_a_camera_taken_away_does_not_fill_years(tmp_path: Path) -> None:
+    """At most a week without footage is told, as long as the report speaks of a camera that should be there."""
+    assert AWAY == nights.AWAY.days == 7
+    years = [(datetime(year, 1, 1) - datetime(2026, 3, 2)).days for year in (2000, 2099)]
+    rows = [night(tmp_path, day) for day in (years[0], 0, 20, years[1])] + [night(tmp_path, 1, "yard")]
+    found = [(row["camera_id"], row["night"], bool(row["num_videos"])) for row in told(tmp_path, rows)]
+    assert len(found) == 4 + 3 * AWAY + 1 + AWAY
+    assert [when for camera, when, seen in found if camera == "gate" and seen] == [
+        "2000-01-01",
+        "2026-03-02",
+        "2026-03-22",
+        "2099-01-01",
+    ]
+    assert [when for camera, when, seen in found if camera == "yard"] == [f"2026-03-{day:02}" for day in range(3, 11)]
+    last = {**night(tmp_path, 0, "gone"), "recorded_at": datetime(9999, 12, 30, tzinfo=UTC)}
+    assert [row["night"] for row in told(tmp_path, [last])] == ["9999-12-30"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DVC
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
@@ -376,6 +377,21 @@ def test_params_are_those_that_the_stage_reads(name: str) -> None:
     listed = {leaf for key in pipeline()[name].get("params", []) for leaf in leaves(key)}
     missing, idle = sorted(read - listed), sorted(listed - read)
     assert not missing and not idle, f"dvc.yaml, params of {name}: add {missing}, remove {idle}"
+
+
+def test_dvc_ignores_what_nights_keep_beside_the_checkout_and_nothing_of_the_pipeline() -> None:
+    beside = [
+        ".nightly/tree/dvc.yaml",
+        ".nightly/tree/data/videos/a.mp4",
+        ".nightly/status.json",
+        ".prefect/prefect.db",
+    ]
+    footage = ["data/videos/gate/a.mp4", "data/videos/.nightly/a.mp4", "/mnt/footage/gate/a.mp4"]
+    listed = {path for stage in pipeline().values() for path in paths(stage, "deps", "outs", "metrics", "plots")}
+    assert len(listed) > 50
+    command = [*DVC, "check-ignore", *beside, *footage, *sorted(path for path in listed if "$" not in path)]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert told.stdout.splitlines() == beside, told.stderr
 
 
 def test_every_section_is_read_by_some_stage() -> None:

@@ -268,6 +268,11 @@ def test_what_does_not_tell_anything_is_left_out_and_numbers_say_what_they_are(t
     assert "cut, stands out by 3.0" in text
 
 
+def test_all_params_are_shown_but_those_of_the_demo_and_of_nights(space):
+    shown = re.findall(r"<h4>(\w+)</h4>", space.render())
+    assert shown == [section for section in PARAMS.model_dump() if section not in ("demo", "nightly")]
+
+
 def footage(space, *starts, camera="gate", peak=3.0, first=1):
     """A video of ten minutes from each of some times on, with an event; each is less unusual than the one before."""
     for number, began in enumerate(starts, start=first):
@@ -301,6 +306,40 @@ def test_last_night_is_a_day_of_footage_at_whatever_hour_it_ends(space):
     text = " ".join(read(space.render()).text.split())
     assert "Events last night2 2026-03-01 to 2026-03-02, 3 in all" in text
     assert "Cameras with trouble1 of 1" in text and "CameraNight of 2026-03-01: The picture is dark." in text
+
+
+@pytest.mark.parametrize("hours", [24, 30])
+def test_a_file_of_a_day_or_longer_that_ends_last_is_of_last_night(space, hours):
+    ends = datetime(2026, 3, 3, 2, tzinfo=UTC)
+    began = ends - timedelta(hours=hours)
+    unusual = event(9, peak_score=4, recorded_at=ends - timedelta(hours=1), onset_seconds=3600.0 * (hours - 1))
+    space.video("yard/long.mp4", bumps(36 * hours, 9), [unusual], rate=0.1, recorded_at=began)
+    footage(space, *(ends - timedelta(hours=hour) for hour in (hours + 1, 2, 1)))
+    text = " ".join(read(space.render()).text.split())
+    assert "3 videos from 2 cameras were scored." in text and "The other 1 video, 10 min, " in text
+    of_night = text[: text.index("Earlier events, most unusual first")]
+    assert "Number 2." in of_night and "Number 3." in of_night and "Number 1." not in of_night
+
+
+@pytest.mark.parametrize(
+    ("zone", "turn", "expected"),
+    [
+        ("Asia/Kolkata", "01:30", {"2026-03-29 06:00 IST": "15 min28", "2026-03-29 07:00 IST": "15 min14"}),
+        ("Europe/Berlin", "01:00", {"2026-03-29 01:00 CET": "15 min28", "2026-03-29 03:00 CEST": "15 min14"}),
+    ],
+)
+def test_objects_hour_by_hour_go_by_the_local_clock(space, zone, turn, expected):
+    """Also where it is half an hour off the others, and where an hour is left out."""
+    began = datetime.fromisoformat(f"2026-03-29T{turn}Z") - timedelta(minutes=15)
+    space.video("gate/a.mp4", bumps(180, 1), recorded_at=began, rate=1)
+    onsets = [100.0, 890.0, 910.0]
+    space.rows("tracks", "gate/a.mp4", [{"track_id": k, "onset_seconds": at} for k, at in enumerate(onsets)])
+    space.model("gate")
+    data = PARAMS.data.model_copy(update={"time_zone": zone})
+    page = read(space.render(PARAMS.model_copy(update={"data": data})))
+    text = " ".join(page.text.split())
+    for hour, told in expected.items():  # footage, objects, and objects an hour
+        assert f"{hour}{told}" in text, text[text.index("Objects hour by hour") :][:300]
 
 
 def test_a_camera_without_footage_while_others_have_some_is_in_trouble(space):

@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from conftest import DVC, NIGHT, VIDEOS, blank, git, make_repository, write
 
 from vidrnn import results
 from vidrnn.errors import SchemaError, UserError
+from vidrnn.find import find
 from vidrnn.schema import SCHEMA_VERSION, SCHEMAS
 from vidrnn.storage import video_path, write_json
 
@@ -294,6 +297,25 @@ def test_from_another_repository_by_url(repo: Path, tmp_path: Path, bare: bool) 
         results.load("events", repo="file:///nowhere")
 
 
+def test_what_a_repository_elsewhere_lacks_is_told_of_its_default_branch(repo: Path, tmp_path: Path) -> None:
+    """It has no workspace: nothing can be made there, and `None` is no name for a revision."""
+    elsewhere = tmp_path / "elsewhere.git"
+    git(tmp_path, "clone", "-q", "--bare", str(repo), str(elsewhere))
+    for url in (f"file://{elsewhere}", elsewhere):
+        absent = r"%s of revision 'origin/HEAD' is neither in the DVC cache here .*; run `dvc push` where it was made"
+        for ask in (results.load, results.open, partial(results.diff, rev_a=None, rev_b="one")):
+            with pytest.raises(UserError, match=absent % "data/tables/events"):
+                ask("events", repo=url)
+        with pytest.raises(UserError, match=absent % "data/tables/videos.parquet"):
+            find("gate/b.mp4@1", 3, repo=url)
+    git(elsewhere, "update-ref", git(elsewhere, "symbolic-ref", "HEAD"), "bare")
+    for ask in (results.load, results.open):
+        with pytest.raises(UserError, match="revision 'origin/HEAD' holds no data/tables/events"):
+            ask("events", repo=elsewhere)
+    with pytest.raises(UserError, match="revision 'origin/HEAD' holds no data/metrics: nothing had been measured"):
+        results.metrics(repo=elsewhere)
+
+
 def test_latest_is_the_last_published_night(repo: Path) -> None:
     git(repo, "branch", results.PUBLISHED, "one")
     assert set(results.load("events", rev="latest", repo=repo)["model_version"]) == {"one"}
@@ -321,6 +343,24 @@ def test_versions(template: Path) -> None:
     assert found["params.model.cell"].tolist() == ["lstm", "gru"]
     assert "params.index.train" not in found  # the same in both
     assert found["metrics.train.version"].tolist() == ["two", "one"]
+
+
+def test_of_the_versions_beyond_a_limit_nothing_is_read(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest, before = (git(repo, "rev-parse", rev) for rev in ("two", "one"))
+    git(repo, "rm", "-q", "--cached", "dvc.lock")
+    git(repo, "commit", "-qm", "a version no more")
+    asked: list[str] = []
+    run = subprocess.run
+
+    def noted(command: list[str], **how: Any) -> Any:
+        asked.append(f"{command} {how.get('input')}")
+        return run(command, **how)
+
+    monkeypatch.setattr("vidrnn.revisions.subprocess.run", noted)
+    found = results.versions(repo=repo, limit=1)
+    assert found["subject"].tolist() == ["two"] and found["metrics.train.version"].tolist() == ["two"]
+    assert any(newest in command for command in asked) and not any(before in command for command in asked)
+    assert results.versions(repo=repo, limit=9)["subject"].tolist() == ["two", "one"]
 
 
 def test_versions_where_nothing_was_committed(tmp_path: Path) -> None:
@@ -370,6 +410,24 @@ def test_diff_of_events_of_two_kinds_or_apart_is_no_change(repo: Path) -> None:
     )
     found = results.diff("events", "two", None, repo=repo)
     assert found["change"].value_counts().to_dict() == {"appeared": 2, "vanished": 2}
+
+
+def test_many_events_of_many_videos_are_not_all_compared_with_one_another() -> None:
+    def events(shift: int) -> list[dict[str, Any]]:
+        spans = ((video, start) for video in range(150) for start in range(0, 1000, 100))
+        return [
+            blank("events", video_id=f"{video}", event_id=f"{video}-{start + shift}", kind="unusual")
+            | {"onset_pts": start + shift, "offset_pts": start + shift + 60}
+            for video, start in spans
+        ]
+
+    before, after = events(0), events(50)
+    tracemalloc.start()
+    pairs = results._paired(SCHEMAS["events"], before, after)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6, f"{peak / 1e6:.0f} MB"
+    assert len(pairs) == 1500 and all(old and new and old["video_id"] == new["video_id"] for old, new in pairs)
 
 
 def test_diff_of_the_same_is_empty_and_of_other_tables_goes_by_their_keys(template: Path) -> None:

@@ -151,11 +151,9 @@ def columns(
     Example: vidrnn columns events
     """
     from vidrnn.columns import describe
-    from vidrnn.schema import SCHEMAS
+    from vidrnn.reading import schema_of
 
-    if name not in _table_names():
-        raise UserError(f"no table is called {name!r}; {nearest(name, _table_names())}")
-    printing.nested({column: describe(name, column) for column in SCHEMAS[name].names}, as_json)
+    printing.nested({column: describe(name, column) for column in schema_of(name).names}, as_json)
 
 
 @commands.command()
@@ -188,7 +186,7 @@ def find(
 
 @commands.command()
 def versions(
-    limit: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the newest N.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the newest N.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print every committed version, the newest first.
@@ -199,7 +197,7 @@ def versions(
     """
     from vidrnn import results
 
-    printing.rows(results.versions(), limit, as_json, _quiet)
+    printing.rows(results.versions(limit=limit), limit, as_json, _quiet)
 
 
 @commands.command()
@@ -348,16 +346,22 @@ def mark(
 
     Example: vidrnn mark 3f2a9c0b6d1e4f57 normal --note "the gardener"
     """
+    from vidrnn import results
     from vidrnn.feedback import FEEDBACK, Mark, add_mark
-    from vidrnn.revisions import find_root
+    from vidrnn.revisions import LATEST, Repository, find_root
 
-    found = _find_event(event)
+    root = find_root(".")
+    rev, found = results.event(
+        Repository.at(root), event, (None, LATEST), " of the workspace or of the last published night"
+    )
+    footage = results.load("videos", rev=rev, video=found["video_id"], columns=["sha256"], repo=root)
+    found["sha256"] = footage["sha256"].iloc[0]
     box: dict[str, Any] = {
         name: "" if found[name] is None else f"{found[name]:.1f}" for name in ("x0", "y0", "x1", "y1")
     }
     same = {name: found[name] for name in ("event_id", "camera_id", "video_id", "sha256", "onset_pts", "offset_pts")}
     said = {"verdict": verdict.value, "note": " ".join(note.split())}
-    add_mark(find_root(".") / FEEDBACK, Mark(**{**same, **box, **said}))
+    add_mark(root / FEEDBACK, Mark(**{**same, **box, **said}))
     with printing.output() as out:
         print(f"event {event} is marked as {verdict.value}; the next training takes note of it", file=out)
 
@@ -431,34 +435,6 @@ def rollback(
     if version not in published:
         raise UserError(f"no published version is called {version!r}; {nearest(version, published[::-1])}")
     raise SystemExit(subprocess.run([sys.executable, str(script), "--back-to", version]).returncode)
-
-
-def _find_event(event_id: str) -> dict[str, Any]:
-    """Its row and the sha256 of its footage, from the workspace or from the last published night.
-
-    Raises:
-        UserError: neither has such an event.
-    """
-    from vidrnn import results
-
-    known: set[str] = set()
-    absent: UserError | None = None
-    for rev in (None, "latest"):
-        try:
-            frame = results.load("events", rev=rev)
-            known |= set(frame["event_id"])
-            events = frame.query("event_id == @event_id").to_dict("records")
-            if events:
-                videos = results.load("videos", rev=rev, video=events[0]["video_id"], columns=["sha256"])
-                row = {str(name): value for name, value in events[0].items()}
-                return {**row, "sha256": videos["sha256"].iloc[0]}
-        except UserError as error:
-            absent = absent or error  # nothing has been made here
-    if absent and not known:
-        raise absent
-    raise UserError(
-        f"no event is called {event_id!r}, here or in the last published night; {nearest(event_id, sorted(known))}"
-    )
 
 
 if __name__ == "__main__":

@@ -11,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
-from vidrnn import results
 from vidrnn.embeddings import Array, Seconds, mean_vector, most_similar, windows_in
 from vidrnn.errors import UserError, nearest
 from vidrnn.neighbours import Span, touch
-from vidrnn.revisions import of
+from vidrnn.reading import TABLES, open_dataset, read_rows
+from vidrnn.results import event
+from vidrnn.revisions import Repository
 from vidrnn.schema import SCHEMAS, as_rows
 
 EXACT_WINDOWS = 1_000_000  # up to so many, comparing all of them takes seconds
 _BATCH_ROWS = 65536  # 32 MiB of vectors at a time
 _MORE = 8  # times as many windows as moments are wanted: neighbours are one moment
+_NAMES = SCHEMAS["embeddings"].names
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 
 
@@ -31,7 +34,8 @@ class Found:
 
     Attributes:
         moments: the most similar first; of each `similarity` (1 is the same), `video_id`, `onset_seconds`,
-            `offset_seconds`, `recorded_at`, and `event_id` and `reason` of the first event in it, or None.
+            `offset_seconds`, `recorded_at`, and `event_id` and `reason` of the most unusual event that it touches, or
+            None.
         num_windows: of the camera, all of which were compared.
     """
 
@@ -55,36 +59,46 @@ def find(query: str, limit: int, rev: str | None = None, repo: str | Path = ".")
     Raises:
         UserError: there is no such event, file or moment.
     """
-    return find_like(*_asked(query, rev, repo), limit, rev, repo)
+    here = Repository.at(repo)
+    return _find(here, rev, *_asked(here, rev, query), limit)
 
 
 def find_like(
     video: str, onset: float, offset: float | None, limit: int, rev: str | None = None, repo: str | Path = "."
 ) -> Found:
     """`find` of an interval of a video, or of the moment `onset` where `offset` is None, in seconds."""
-    own = _windows(pc.field("video_id") == video, rev, repo)
-    vectors, starts, ends = as_rows(own["vector"]), own["onset_seconds"].to_numpy(), own["offset_seconds"].to_numpy()
-    if not len(starts):
+    return _find(Repository.at(repo), rev, video, onset, offset, limit)
+
+
+def _find(here: Repository, rev: str | None, video: str, onset: float, offset: float | None, limit: int) -> Found:
+    own = read_rows(here, rev, "embeddings", _NAMES, pc.field("video_id") == video, video=video)
+    if not own.num_rows:
         raise UserError(
-            f"{video}{of(rev)} has no windows to compare; nothing of it was scored: see `vidrnn table videos`"
+            f"{video}{here.of(rev)} has no windows to compare; nothing of it was scored: see `vidrnn table videos`"
         )
+    vectors, starts, ends = as_rows(own["vector"]), own["onset_seconds"].to_numpy(), own["offset_seconds"].to_numpy()
     if offset is None:
-        chosen = _around(starts, ends, onset, f"{video}{of(rev)}")
+        chosen = _around(starts, ends, onset, f"{video}{here.of(rev)}")
     else:
         chosen = windows_in(starts, ends, onset, offset)
     asked = video, float(starts[chosen].min()), float(ends[chosen].max())
     wanted = mean_vector(vectors[chosen])
 
     camera = own["camera_id"][0].as_py()
-    table = _windows(pc.field("camera_id") == camera, rev, repo, vectors=False)
+    of_camera = pc.field("camera_id") == camera
     found: list[dict[str, Any]] = []
     count = limit * _MORE
-    while len(found) < limit:
-        found = _apart(table, most_similar(wanted, _batches(camera, rev, repo), count), asked, limit)
-        if count >= table.num_rows:
-            break
-        count *= _MORE
-    return Found(_with_events(found, camera, rev, repo), table.num_rows)
+    with here.telling(rev, TABLES["embeddings"]):
+        dataset = open_dataset(here, rev, "embeddings", camera, None)
+        table = dataset.to_table(columns=[name for name in _NAMES if name != "vector"], filter=of_camera)
+        while len(found) < limit:
+            found = _apart(table, most_similar(wanted, _batches(dataset, of_camera), count), asked, limit)
+            if count >= table.num_rows:
+                break
+            count *= _MORE
+    names = ["event_id", "video_id", "onset_seconds", "offset_seconds", "peak_score", "reason"]
+    events = read_rows(here, rev, "events", names, of_camera, camera=camera).to_pylist()
+    return Found(_with_events(found, events), table.num_rows)
 
 
 def _around(starts: Seconds, ends: Seconds, moment: float, what: str) -> npt.NDArray[np.int64]:
@@ -99,41 +113,27 @@ def _around(starts: Seconds, ends: Seconds, moment: float, what: str) -> npt.NDA
     return inside[[np.abs((starts + ends)[inside] / 2 - moment).argmin()]]
 
 
-def _asked(query: str, rev: str | None, repo: str | Path) -> tuple[str, float, float | None]:
+def _asked(here: Repository, rev: str | None, query: str) -> tuple[str, float, float | None]:
     """The video, and an interval or a moment of it, in seconds."""
     if "@" not in query:
-        names = ["event_id", "video_id", "onset_seconds", "offset_seconds"]
-        events = results.load("events", rev=rev, columns=names, repo=repo)
-        asked = events[events["event_id"] == query]
-        if asked.empty:
-            raise UserError(
-                f"no event{of(rev)} is called {query!r}; {nearest(query, events['event_id'])}; ask for a moment of a "
-                "file by FILE@TIME"
-            )
-        row = asked.iloc[0]
-        return str(row["video_id"]), float(row["onset_seconds"]), float(row["offset_seconds"])
+        _, row = event(here, query, [rev], here.of(rev), "; ask for a moment of a file by FILE@TIME")
+        return row["video_id"], row["onset_seconds"], row["offset_seconds"]
     file, _, time = query.rpartition("@")
     match = _TIME.fullmatch(time)
     if not match:
         raise UserError(
             f"{query!r}: expected FILE@TIME, TIME in seconds, minutes:seconds or hours:minutes:seconds, found {time!r}"
         )
-    known = results.load("videos", rev=rev, columns=["video_id"], repo=repo)["video_id"].tolist()
+    known = sorted(read_rows(here, rev, "videos", ["video_id"])["video_id"].to_pylist())
     meant = [video for video in known if file == video or Path(file).as_posix().endswith(f"/{video}")]
     if not meant:
-        raise UserError(f"no video{of(rev)} is called {file!r}; {nearest(file, known)}")
+        raise UserError(f"no video{here.of(rev)} is called {file!r}; {nearest(file, known)}")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return max(meant, key=len), 3600 * hours + 60 * minutes + seconds, None
 
 
-def _windows(which: pc.Expression, rev: str | None, repo: str | Path, vectors: bool = True) -> pa.Table:
-    names = [name for name in SCHEMAS["embeddings"].names if vectors or name != "vector"]
-    return results.open("embeddings", rev=rev, repo=repo).to_table(columns=names, filter=which)
-
-
-def _batches(camera: str, rev: str | None, repo: str | Path) -> Iterator[tuple[int, Array]]:
-    dataset, first = results.open("embeddings", rev=rev, repo=repo), 0
-    which = pc.field("camera_id") == camera
+def _batches(dataset: ds.Dataset, which: pc.Expression) -> Iterator[tuple[int, Array]]:
+    first = 0
     for batch in dataset.to_batches(
         columns=["vector"], filter=which, batch_size=_BATCH_ROWS, batch_readahead=1, fragment_readahead=1
     ):
@@ -158,15 +158,14 @@ def _apart(table: pa.Table, ranked: list[tuple[int, float]], asked: Span, limit:
     return found
 
 
-def _with_events(found: list[dict[str, Any]], camera: str, rev: str | None, repo: str | Path) -> list[dict[str, Any]]:
-    names = ["event_id", "video_id", "onset_seconds", "offset_seconds", "reason"]
-    of_camera = pc.field("camera_id") == camera
-    events = results.open("events", rev=rev, repo=repo).to_table(columns=names, filter=of_camera).to_pylist()
-    spans = [(event["video_id"], event["onset_seconds"], event["offset_seconds"]) for event in events]
+def _with_events(found: list[dict[str, Any]], events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Moments, each with the most unusual event that it touches, as the report names it."""
+    events = sorted(events, key=lambda row: (-row["peak_score"], row["event_id"]))
+    spans = [(row["video_id"], row["onset_seconds"], row["offset_seconds"]) for row in events]
     for moment in found:
         own = moment["video_id"], moment["onset_seconds"], moment["offset_seconds"]
-        event = next((event for event, span in zip(events, spans, strict=True) if touch(own, span)), None)
-        moment["event_id"], moment["reason"] = (event["event_id"], event["reason"]) if event else (None, None)
+        inside = next((row for row, span in zip(events, spans, strict=True) if touch(own, span)), None)
+        moment["event_id"], moment["reason"] = (inside["event_id"], inside["reason"]) if inside else (None, None)
         moment["recorded_at"] = _text(moment["recorded_at"])
     return found
 

@@ -4,8 +4,10 @@ A night is a local date of `recorded_at`; footage that does not know when it was
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +21,7 @@ from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, video_path
 
 NIGHTS = 7  # before, with footage, that a night is compared with
+AWAY = 7  # nights without footage that are told of, as long as the report expects a camera to come back
 _DARK = 0.5  # of the brightness before; below it the night is dark
 _BLURRED = 0.6  # likewise of the contrast
 _SLOW = 0.8  # likewise of the frame rate
@@ -52,6 +55,9 @@ class _Night:
 def health(features: Path, tables: Path, params: Params) -> pa.Table:
     """The table `health`: a row a camera and night, from its first to the last of all cameras.
 
+    After so many nights without footage there is none until the next with some: a camera that was taken away, or one
+    wrong clock, would fill years with such rows.
+
     Args:
         features, tables: roots of earlier stages.
         params: data.time_zone counts.
@@ -61,18 +67,23 @@ def health(features: Path, tables: Path, params: Params) -> pa.Table:
     for row in read_table(tables / "videos.parquet", SCHEMAS["videos"]).to_pylist():
         if row["recorded_at"] is not None and row["num_frames"]:
             videos[row["camera_id"]][row["recorded_at"].astimezone(zone).date()].append(row)
-    last = max((night for nights in videos.values() for night in nights), default=None)
+    last = max((night for nights in videos.values() for night in nights), default=date.min)
     rows = []
     for camera_id, nights in sorted(videos.items()):
         before: list[_Night] = []
-        night = min(nights)
-        while last is not None and night <= last:
+        for night in _told(sorted(nights), last):
             seen = _look(features, tables, nights[night]) if night in nights else None
             rows.append({"camera_id": camera_id, "night": night.isoformat(), **_row(seen, before[-NIGHTS:])})
             if seen is not None:
                 before.append(seen)
-            night += timedelta(days=1)
     return pa.Table.from_pylist(rows, schema=SCHEMAS["health"])
+
+
+def _told(nights: list[date], last: date) -> Iterator[date]:
+    """The nights of a camera with footage, and those without up to the next one, or the last; at most AWAY of them."""
+    ahead = [*((then - night).days for night, then in pairwise(nights)), (last - nights[-1]).days + 1]
+    for night, days in zip(nights, ahead, strict=True):
+        yield from (night + timedelta(days=k) for k in range(min(days, AWAY + 1)))
 
 
 def _look(features: Path, tables: Path, rows: list[dict[str, Any]]) -> _Night:

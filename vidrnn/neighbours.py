@@ -1,4 +1,4 @@
-"""Which events, and which moments, of a camera are most like an event, by the table `embeddings`.
+"""The moments of a camera that are most like each of many events, by the table `embeddings`.
 
 `find.py` answers the same for one event, or for any moment, at any revision.
 """
@@ -16,16 +16,7 @@ from vidrnn.embeddings import HOP_SECONDS, WINDOW_SECONDS, Array, Seconds, mean_
 from vidrnn.schema import SCHEMAS, as_rows
 from vidrnn.storage import read_table, video_path
 
-_ROWS = 1024  # of events that are compared with all others at a time
 Span = tuple[str, float, float]  # a video, and from when until when the windows of an event last, in seconds
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """An event like another one; a similarity of 1 is the same."""
-
-    event_id: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -43,38 +34,6 @@ class Moment:
         return self.video_id, self.onset_seconds, self.offset_seconds
 
 
-def neighbours(tables: Path, events: Sequence[dict[str, Any]], limit: int) -> dict[str, list[Neighbour]]:
-    """The most similar of some events to each of them, among those of its camera, the most similar first.
-
-    Events whose windows touch see the same frames; they are no neighbours.
-
-    Args:
-        tables: the root of the tables of videos, with a folder `embeddings`.
-        events: rows of the table `events`; `event_id`, `camera_id`, `video_id`, `onset_seconds` and `offset_seconds`
-            count.
-        limit: how many neighbours of each at most.
-
-    Returns:
-        By event_id, in the order of `events`; none for an event of a video that has no windows.
-
-    Raises:
-        SchemaError: a table is damaged, or of another version.
-    """
-    found: dict[str, list[Neighbour]] = {event["event_id"]: [] for event in events}
-    for camera_id in dict.fromkeys(event["camera_id"] for event in events):
-        ids, spans, vectors = _described(tables, [event for event in events if event["camera_id"] == camera_id])
-        for first in range(0, len(ids), _ROWS):
-            for k, row in enumerate(vectors[first : first + _ROWS] @ vectors.T, start=first):
-                ranked = (
-                    other for other in np.argsort(-row, kind="stable").tolist() if not touch(spans[k], spans[other])
-                )
-                best = [
-                    Neighbour(ids[other], float(row[other])) for other, _ in zip(ranked, range(limit), strict=False)
-                ]
-                found[ids[k]] = best
-    return found
-
-
 def moments(
     tables: Path, events: Sequence[dict[str, Any]], videos: Sequence[dict[str, Any]], limit: int, apart: float = 0.0
 ) -> dict[str, list[Moment]]:
@@ -84,7 +43,8 @@ def moments(
 
     Args:
         tables: the root of the tables of videos, with a folder `embeddings`.
-        events: rows of the table `events`, as for `neighbours`.
+        events: rows of the table `events`; `event_id`, `camera_id`, `video_id`, `onset_seconds` and `offset_seconds`
+            count.
         videos: rows of the table `videos`, those among which is searched; of equals the first is named.
         limit: how many moments of each at most.
         apart: windows touch if fewer seconds than this lie between them.

@@ -31,13 +31,14 @@ def end_of(stretch: Stretch) -> datetime | None:
 
 
 def last_night(stretches: list[Stretch]) -> list[Stretch]:
-    """The videos that began within a day before the last one ended, or none where nothing says when it was recorded.
+    """The videos that ended within a day of the last one's end, or none where nothing says when it was recorded.
 
-    Whatever the hour at which nights run, these came in since the one before.
+    Whatever the hour at which nights run, these came in since the one before. When one began does not count: a file
+    may last for all of a day.
     """
     ends = [end for stretch in stretches if (end := end_of(stretch))]
     since = max(ends) - DAY if ends else None
-    return [s for s in stretches if since and (began := s.video["recorded_at"]) and began > since]
+    return [stretch for stretch in stretches if since and (end := end_of(stretch)) and end > since]
 
 
 def dates_of(stretches: list[Stretch], zone: tzinfo) -> str | None:

@@ -3,6 +3,7 @@
 import math
 import shlex
 import unicodedata
+from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -130,13 +131,28 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+def leaves(value: Any, name: str = "", until: str | None = None) -> Iterator[tuple[str, Any]]:
+    """Each innermost value of nested objects, with the keys that lead to it, joined by dots.
+
+    Args:
+        value: the objects.
+        name: of them.
+        until: an object with this key counts as innermost.
+    """
+    if isinstance(value, dict) and until not in value:
+        for key, inner in value.items():
+            yield from leaves(inner, f"{name}.{key}" if name else str(key), until)
+    else:
+        yield name, value
+
+
+def flat(value: Any) -> list[tuple[str, str]]:
     """Nested objects as (dotted key, text), in their order."""
-    if isinstance(value, dict):
-        return [pair for key, inner in value.items() for pair in flat(inner, f"{prefix}.{key}" if prefix else str(key))]
-    if isinstance(value, list):
-        return [(prefix, ", ".join(_plain(part) for part in value[:12]) + (", …" if len(value) > 12 else ""))]
-    return [(prefix, _plain(value))]
+    return [(name, _listed(inner) if isinstance(inner, list) else _plain(inner)) for name, inner in leaves(value)]
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join(map(_plain, values[:12])) + (", …" if len(values) > 12 else "")
 
 
 def _plain(value: Any) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from vidrnn.phrases import leaves
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -77,24 +79,18 @@ def csv(frame: "pd.DataFrame", limit: int | None) -> None:
 
 def nested(found: dict[str, Any], as_json: bool) -> None:
     """Nested objects, as JSON or as a table of their innermost values."""
-    from vidrnn.revisions import leaves
-
     _named(found, as_json, ["name", "value"], ([name, _text(value)] for name, value in leaves(found)))
 
 
 def measures(found: dict[str, Any], as_json: bool) -> None:
     """Nested measures; in the table each stands on a line with its interval."""
-    _named(found, as_json, ["name", "value", "low", "high"], _lines(found))
-
-
-def _lines(found: Any, name: str = "") -> Iterator[list[str]]:
-    if isinstance(found, dict) and "value" in found:
-        yield [name, *("" if found.get(part) is None else _text(found[part]) for part in ("value", "low", "high"))]
-    elif isinstance(found, dict):
-        for key, inner in found.items():
-            yield from _lines(inner, f"{name}.{key}" if name else key)
-    else:
-        yield [name, _text(found), "", ""]
+    columns = ("value", "low", "high")
+    told = (
+        (name, [one.get(column) for column in columns] if isinstance(one, dict) else [one, None, None])
+        for name, one in leaves(found, until="value")
+    )
+    lines = ([name, *("" if value is None else _text(value) for value in values)] for name, values in told)
+    _named(found, as_json, ["name", *columns], lines)
 
 
 def _named(found: dict[str, Any], as_json: bool, columns: list[str], lines: Iterator[list[str]]) -> None:

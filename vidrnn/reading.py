@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 from pyarrow import fs as pafs
 
 from vidrnn.errors import UserError, nearest
-from vidrnn.revisions import Repository, of, telling
+from vidrnn.revisions import Repository
 from vidrnn.schema import SCHEMAS, validate
 from vidrnn.storage import check_version, video_path
 
@@ -59,9 +59,9 @@ def open_dataset(
     dataset = ds.dataset(files, schema=schema, format="parquet", filesystem=source, partitioning=None)
     for fragment in dataset.get_fragments():
         said = (fragment.metadata.metadata or {}).get(b"vidrnn_schema", b"None").decode("utf-8", "replace")
-        check_version({"vidrnn_schema": said}, Path(f"{fragment.path}{of(rev)}"))
+        check_version({"vidrnn_schema": said}, Path(f"{fragment.path}{here.of(rev)}"))
         if not fragment.physical_schema.equals(schema):  # else there is nothing to say, and there are thousands
-            validate(fragment.physical_schema.empty_table(), schema, f"{fragment.path}{of(rev)}")
+            validate(fragment.physical_schema.empty_table(), schema, f"{fragment.path}{here.of(rev)}")
     return dataset
 
 
@@ -75,10 +75,10 @@ def read_rows(
     video: str | None = None,
 ) -> pa.Table:
     """The columns of the rows that meet the condition, of the files of a camera or video where that is asked for."""
-    with telling(rev, TABLES[name]):
+    with here.telling(rev, TABLES[name]):
         table = open_dataset(here, rev, name, camera, video).to_table(columns=list(columns), filter=condition)
     wanted = pa.schema([SCHEMAS[name].field(column) for column in columns])
-    return validate(table, wanted, f"{TABLES[name]}{of(rev)}")
+    return validate(table, wanted, f"{TABLES[name]}{here.of(rev)}")
 
 
 def read_in_order(
@@ -157,17 +157,17 @@ def check_known(
     if camera is not None:
         cameras = sorted(set(known["camera_id"].to_pylist()))
         if camera not in cameras:
-            raise UserError(f"no camera is called {camera!r} in {name}{of(rev)}; {nearest(camera, cameras)}")
+            raise UserError(f"no camera is called {camera!r} in {name}{here.of(rev)}; {nearest(camera, cameras)}")
         known = known.filter(pc.field("camera_id") == camera)
     whose = "" if camera is None else f" of camera {camera!r}"
     if video is not None:
         videos = sorted(known["video_id"].to_pylist())
         if video not in videos:
-            raise UserError(f"no video{whose} is called {video!r} in {name}{of(rev)}; {nearest(video, videos)}")
+            raise UserError(f"no video{whose} is called {video!r} in {name}{here.of(rev)}; {nearest(video, videos)}")
         known = known.filter(pc.field("video_id") == video)
         whose = f" of {video!r}"
     if since is not None or until is not None:
-        _check_recorded(known, whose + of(rev), since and since.as_py(), until and until.as_py())
+        _check_recorded(known, whose + here.of(rev), since and since.as_py(), until and until.as_py())
 
 
 def _check_recorded(videos: pa.Table, whose: str, since: datetime | None, until: datetime | None) -> None:

@@ -199,7 +199,19 @@ def write_report(
         "params": params,
         "params_shown": params.model_dump(
             mode="json",
-            include={"data", "index", "features", "model", "train", "gate", "score", "alarms", "evaluate", "report"},
+            include={
+                "data",
+                "index",
+                "features",
+                "model",
+                "train",
+                "device",
+                "gate",
+                "score",
+                "alarms",
+                "evaluate",
+                "report",
+            },
         ),
         "recorded": recorded(tonight),
         "script": script,
@@ -211,7 +223,6 @@ def write_report(
         "many": len(cards) > FEW,
         "limits": {"events": LISTED_EVENTS, "nights": SHOWN_NIGHTS, "files": SHOWN_FILES, "hours": SHOWN_HOURS},
         "videos": sorted(videos, key=lambda row: (STATUSES.index(row["status"]), *_newest_first(row))),
-        "zone": zone,
     }
     page = _environment(zone).get_template("report.html").render(context)
     with replacing(out) as partial_path:
@@ -284,17 +295,19 @@ def _hours(stretches: list[Stretch], zone: tzinfo) -> list[Hour]:
         if began is None:
             continue
         for at in appeared(stretch).tolist():
-            objects[_hour(began + timedelta(seconds=at))] += 1
+            objects[_hour(began + timedelta(seconds=at), zone)] += 1
         at, end = began, began + timedelta(seconds=stretch.curve.duration_seconds)
         while at < end:
-            then = min(_hour(at) + timedelta(hours=1), end)
-            seconds[_hour(at)] += (then - at).total_seconds()
+            then = min(_hour(at, zone) + timedelta(hours=1), end)
+            seconds[_hour(at, zone)] += (then - at).total_seconds()
             at = then
     return [Hour(start.astimezone(zone), seconds[start], objects[start]) for start in sorted(seconds)]
 
 
-def _hour(when: datetime) -> datetime:
-    return when.replace(minute=0, second=0, microsecond=0)
+def _hour(when: datetime, zone: tzinfo) -> datetime:
+    """When the hour of a local clock began; in UTC, which does not tell an hour twice when clocks are set back."""
+    local = when.astimezone(zone)
+    return when - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
 
 
 def _scenes(media_dir: Path, stretches: list[Stretch]) -> list[Scene]:

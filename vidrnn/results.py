@@ -14,7 +14,8 @@ any folder inside a checkout, or the URL of a repository elsewhere; `rev` a tag,
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,10 +27,11 @@ import pyarrow.dataset as ds
 from ruamel.yaml import YAML
 
 from vidrnn.errors import SchemaError, UserError, nearest
+from vidrnn.phrases import leaves, plural
 from vidrnn.reading import ORDER, check_known, condition_of, instant, open_dataset, read_in_order, read_rows, schema_of
 from vidrnn.reading import TABLES as TABLES
 from vidrnn.revisions import PUBLISHED as PUBLISHED
-from vidrnn.revisions import Commit, Repository, inputs, leaves, of, outputs, params, telling
+from vidrnn.revisions import Commit, Repository, inputs, outputs, params
 from vidrnn.schema import SCHEMAS, validate
 
 METRICS = "data/metrics"  # a JSON file a stage
@@ -88,9 +90,9 @@ def load(
     order = [column for column in ORDER if column in schema.names]
     since, until = instant("start", start), instant("end", end)
     condition = condition_of(camera, video, since, until)
-    with telling(rev, TABLES[name]):
+    with here.telling(rev, TABLES[name]):
         table = read_in_order(open_dataset(here, rev, name, camera, video), wanted, order, condition)
-    validate(table, pa.schema([schema.field(column) for column in wanted]), f"{TABLES[name]}{of(rev)}")
+    validate(table, pa.schema([schema.field(column) for column in wanted]), f"{TABLES[name]}{here.of(rev)}")
     if not table.num_rows and not (camera is None and video is None and since is None and until is None):
         check_known(here, rev, name, camera, video, since, until)
     frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
@@ -111,8 +113,9 @@ def open(name: str, rev: str | None = None, repo: str | Path = ".") -> ds.Datase
         SchemaError: a file breaks its contract or was written with another schema version.
     """
     schema_of(name)
-    with telling(rev, TABLES[name]):
-        return open_dataset(Repository.at(repo), rev, name, None, None)
+    here = Repository.at(repo)
+    with here.telling(rev, TABLES[name]):
+        return open_dataset(here, rev, name, None, None)
 
 
 def metrics(rev: str | None = None, repo: str | Path = ".") -> dict[str, Any]:
@@ -129,9 +132,10 @@ def metrics(rev: str | None = None, repo: str | Path = ".") -> dict[str, Any]:
     here = Repository.at(repo)
     measured = _metrics(here, rev)
     if not measured:
+        name = here.named(rev)
         raise UserError(
-            f"revision {rev!r} holds no {METRICS}: nothing had been measured"
-            if rev
+            f"revision {name!r} holds no {METRICS}: nothing had been measured"
+            if name
             else f"{METRICS}: not made yet in {here}; run `dvc repro`, or `git checkout` what was made elsewhere"
         )
     return measured
@@ -156,8 +160,12 @@ def metrics_table(revs: Sequence[str | None], repo: str | Path = ".") -> pd.Data
     return _compared([{"rev": rev} for rev in revs], list(revs), locks, here)
 
 
-def versions(repo: str | Path = ".") -> pd.DataFrame:
+def versions(repo: str | Path = ".", limit: int | None = None) -> pd.DataFrame:
     """Tell every version of the data and the model that was committed, the newest first.
+
+    Args:
+        repo: any folder inside the checkout, or a URL.
+        limit: only so many, at least 1; nothing is read of the others.
 
     Returns:
         A row a commit that changed `dvc.lock`, on any branch or tag: `commit`, `date` (UTC), `refs` (tags and branches
@@ -169,7 +177,7 @@ def versions(repo: str | Path = ".") -> pd.DataFrame:
         SchemaError: a file of it cannot be read.
     """
     here = Repository.at(repo)
-    commits = here.history()
+    commits = here.history(limit)
     if not commits:
         raise UserError(f"{here}: no version was committed yet; `git add dvc.lock data/metrics` and commit")
     rows = []
@@ -254,22 +262,44 @@ def lineage(event_id: str, rev: str | None = None, repo: str | Path = ".") -> di
     """
     here = Repository.at(repo)
     history = here.history()
+    if rev is not None:
+        return _lineage(here, *event(here, event_id, [rev], here.of(rev)), history)
+    found = event(here, event_id, _with_tables(here, history), " of the workspace or the history")
+    return _lineage(here, *found, history)
+
+
+def event(
+    here: Repository, event_id: str, revs: Iterable[str | None], whose: str, advice: str = ""
+) -> tuple[str | None, dict[str, Any]]:
+    """The first of some revisions that has an event, and its row.
+
+    Args:
+        here: where to look.
+        event_id: of the table `events`.
+        revs: the revisions, None the workspace; no more are read than needed.
+        whose: for the sentence, as " of the workspace".
+        advice: ends it.
+
+    Raises:
+        UserError: none has it, or none can be read.
+        SchemaError: a file cannot be read.
+    """
     known: set[str] = set()
-    beyond: list[str] = []
-    for candidate in [rev] if rev is not None else _with_tables(here, history):
+    beyond: list[UserError] = []
+    searched = 0
+    for rev in revs:
         try:
-            found = read_rows(here, candidate, "events", SCHEMAS["events"].names, pc.field("event_id") == event_id)
-            known |= set() if found.num_rows else set(read_rows(here, candidate, "events", ["event_id"])[0].to_pylist())
+            found = read_rows(here, rev, "events", SCHEMAS["events"].names, pc.field("event_id") == event_id)
+            if found.num_rows:
+                return rev, found.to_pylist()[0]
+            known |= set(read_rows(here, rev, "events", ["event_id"])["event_id"].to_pylist())
+            searched += 1
         except UserError as error:
-            if rev is not None:
-                raise
-            beyond.append(str(error))
-            continue
-        if found.num_rows:
-            return _lineage(here, candidate, history, found.to_pylist()[0])
-    where = of(rev) or " of the workspace or the history"
-    told = f"; {len(beyond)} versions could not be searched: {beyond[0]}" if beyond else ""
-    raise UserError(f"no event{where} is called {event_id!r}; {nearest(event_id, sorted(known))}{told}")
+            beyond.append(error)
+    if beyond and not searched:
+        raise beyond[0]
+    told = f"; {plural(len(beyond), 'version')} could not be searched: {beyond[0]}" if beyond else ""
+    raise UserError(f"no event{whose} is called {event_id!r}; {nearest(event_id, sorted(known))}{advice}{told}")
 
 
 def _metrics(here: Repository, rev: str | None) -> dict[str, Any]:
@@ -281,7 +311,7 @@ def _metrics(here: Repository, rev: str | None) -> dict[str, Any]:
         try:
             measured[PurePosixPath(path).stem] = json.loads(text)
         except ValueError as error:
-            raise SchemaError(f"{path}{of(rev)}: not JSON ({error}); run `dvc repro`") from None
+            raise SchemaError(f"{path}{here.of(rev)}: not JSON ({error}); run `dvc repro`") from None
     return measured
 
 
@@ -294,18 +324,12 @@ def _compared(
     differ = [name for name in names if any(one.get(name) != used[0].get(name) for one in used)]
     whole = []
     for row, rev, one in zip(rows, revs, used, strict=True):
-        values = {f"metrics.{name}": value for name, value in _values(_metrics(here, rev))}
+        values = {
+            f"metrics.{name}": measure["value"] if isinstance(measure, dict) else measure
+            for name, measure in leaves(_metrics(here, rev), until="value")
+        }
         whole.append({**row, **values, **{f"params.{name}": _plain(one.get(name)) for name in differ}})
     return pd.DataFrame(whole).convert_dtypes(dtype_backend="pyarrow")
-
-
-def _values(measured: Any, name: str = "") -> list[tuple[str, Any]]:
-    """`leaves`, where an object with a `value` beside its interval stands for that."""
-    if isinstance(measured, dict) and "value" in measured:
-        return [(name, measured["value"])]
-    if isinstance(measured, dict):
-        return [pair for key, inner in measured.items() for pair in _values(inner, f"{name}.{key}" if name else key)]
-    return list(leaves(measured, name))
 
 
 def _plain(value: Any) -> Any:
@@ -355,19 +379,25 @@ def _paired(
             fresh.append(row)
     gone = [row for rows in waiting.values() for row in rows]
     if "event_id" in schema.names:
-        overlaps = [(_overlap(old, new), k, m) for k, old in enumerate(gone) for m, new in enumerate(fresh)]
-        for overlap, k, m in sorted(overlaps, key=lambda found: (-found[0], *found[1:])):
+        of_kind: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for k, row in enumerate(gone):
+            of_kind[row["video_id"], row["kind"]].append(k)
+        overlaps = [
+            (overlap, k, m)
+            for m, new in enumerate(fresh)
+            for k in of_kind[new["video_id"], new["kind"]]
+            if (overlap := _overlap(gone[k], new)) > 0
+        ]
+        for _, k, m in sorted(overlaps, key=lambda found: (-found[0], *found[1:])):
             old, new = gone[k], fresh[m]
-            if overlap > 0 and old and new:
+            if old and new:
                 pairs.append((old, new))
                 gone[k], fresh[m] = {}, {}
     return [*pairs, *((row, None) for row in gone if row), *((None, row) for row in fresh if row)]
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> int:
-    """Ticks that two events of one kind share in one video."""
-    if (one["video_id"], one["kind"]) != (other["video_id"], other["kind"]):
-        return 0
+    """Ticks that two events of one video share; negative are those between them."""
     return int(min(one["offset_pts"], other["offset_pts"]) - max(one["onset_pts"], other["onset_pts"]))
 
 
@@ -376,8 +406,8 @@ def _first_with(history: list[Commit], path: str, digest: str | None) -> Commit 
     return next((commit for commit in reversed(history) if digest and outputs(commit.lock).get(path) == digest), None)
 
 
-def _lineage(here: Repository, rev: str | None, history: list[Commit], event: dict[str, Any]) -> dict[str, Any]:
-    of_video = pc.field("video_id") == event["video_id"]
+def _lineage(here: Repository, rev: str | None, row: dict[str, Any], history: list[Commit]) -> dict[str, Any]:
+    of_video = pc.field("video_id") == row["video_id"]
     (video,) = read_rows(here, rev, "videos", ["sha256", "time_base_num", "time_base_den"], of_video).to_pylist()
     lock = here.lock(rev)
     made, footage = outputs(lock), _footage(here, rev)
@@ -386,9 +416,9 @@ def _lineage(here: Repository, rev: str | None, history: list[Commit], event: di
     model = _first_with(history, MODEL, made.get(MODEL))
     names = ("event_id", "camera_id", "video_id", "onset_pts", "offset_pts", "onset_seconds", "reason", "model_version")
     return {
-        **{name: event[name] for name in names},
-        "recorded_at": event["recorded_at"] and event["recorded_at"].isoformat(),
-        "file": f"{footage}/{event['video_id']}",
+        **{name: row[name] for name in names},
+        "recorded_at": row["recorded_at"] and row["recorded_at"].isoformat(),
+        "file": f"{footage}/{row['video_id']}",
         "sha256": video["sha256"],
         "time_base": f"{video['time_base_num']}/{video['time_base_den']}",
         "commit": first and first.sha,

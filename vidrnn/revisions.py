@@ -18,9 +18,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from vidrnn.errors import SchemaError, UserError, nearest
+from vidrnn.phrases import leaves
 
 LATEST = "latest"  # stands for the last published night
 PUBLISHED = "vidrnn/nightly"  # the branch that it is on
+DEFAULT = "origin/HEAD"  # of a repository elsewhere, which has no workspace
 LOCK = "dvc.lock"
 
 _URL = re.compile(r"\w+://|[\w.-]+@[\w.-]+:")
@@ -82,6 +84,15 @@ class Repository:
     def __str__(self) -> str:
         return self.url or str(self.root)
 
+    def named(self, rev: str | None) -> str | None:
+        """The revision that is read where this one is asked for; None is the workspace, if there is one."""
+        return DEFAULT if rev is None and self.url is not None else rev
+
+    def of(self, rev: str | None) -> str:
+        """For sentences: whose file it is."""
+        name = self.named(rev)
+        return "" if name is None else f" of revision {name!r}"
+
     def resolve(self, rev: str) -> str:
         """The commit that a revision names: a tag, a branch, also of a remote, a hash, an experiment, or `latest`.
 
@@ -116,12 +127,13 @@ class Repository:
         raise UserError(f"revision {rev!r} cannot be read from {self}: it has no Git history")
 
     def files(self, rev: str | None, path: str) -> pafs.FileSystem:
-        """The files at a revision, with paths relative to `root`, where `path` is known to be; None is the workspace.
+        """The files at a revision, as `named`, with paths relative to `root`, where `path` is known to be.
 
         Raises:
             UserError: no such revision, or nothing at `path`.
         """
-        if rev is None and self.url is None:
+        name = self.named(rev)
+        if name is None:
             source = pafs.SubTreeFileSystem(str(self.root), pafs.LocalFileSystem())
             if source.get_file_info(path).type == pafs.FileType.NotFound:
                 raise UserError(
@@ -130,28 +142,28 @@ class Repository:
             return source
         from dvc.api import DVCFileSystem
 
-        commit = self.resolve("origin/HEAD" if rev is None else rev)
+        commit = self.resolve(name)
         # DVC shows the outputs of `dvc.yaml` whether made or not; the lock knows.
         aim, made = PurePosixPath(path), map(PurePosixPath, outputs(self.lock(commit)))
         if not any(aim.is_relative_to(out) or out.is_relative_to(aim) for out in made):
-            raise UserError(f"revision {rev!r} holds no {path}: nothing had been made, or `{LOCK}` was not committed")
+            raise UserError(f"revision {name!r} holds no {path}: nothing had been made, or `{LOCK}` was not committed")
         source = DVCFileSystem(self.url or str(self.root), rev=commit, config=self.remotes)
         return pafs.PyFileSystem(pafs.FSSpecHandler(source))
 
     def read(self, rev: str | None, path: str) -> bytes | None:
         """A file of the workspace or, at a revision, of those that Git has; None where it is not there."""
-        if rev is None and self.url is None:
+        name = self.named(rev)
+        if name is None:
             file = self.root / path
             return file.read_bytes() if file.is_file() else None
-        commit = self.resolve("origin/HEAD" if rev is None else rev)
-        return self._git("show", f"{commit}:{path}")
+        return self._git("show", f"{self.resolve(name)}:{path}")
 
     def names(self, rev: str | None, folder: str) -> list[str]:
         """The paths of what lies in a folder, sorted; likewise."""
-        if rev is None and self.url is None:
+        name = self.named(rev)
+        if name is None:
             return sorted(path.relative_to(self.root).as_posix() for path in (self.root / folder).glob("*"))
-        commit = self.resolve("origin/HEAD" if rev is None else rev)
-        listed = self._git("ls-tree", "-z", "--name-only", commit, f"{folder}/") or b""
+        listed = self._git("ls-tree", "-z", "--name-only", self.resolve(name), f"{folder}/") or b""
         return sorted(filter(None, listed.decode().split("\0")))
 
     def lock(self, rev: str | None) -> dict[str, Any]:
@@ -160,14 +172,17 @@ class Repository:
         Raises:
             SchemaError: it is no such file.
         """
-        return _stages(self.read(rev, LOCK), rev)
+        return _stages(self.read(rev, LOCK), self.of(rev))
 
     def tags(self, pattern: str) -> list[str]:
         """The names of the tags that fit a pattern of `git tag`, the newest version last; none without Git."""
         return (self._git("tag", "--list", "--sort=version:refname", pattern) or b"").decode("utf-8", "replace").split()
 
-    def history(self) -> list[Commit]:
-        """Every commit of any branch or tag that changed `dvc.lock`, the newest first; none without Git.
+    def history(self, limit: int | None = None) -> list[Commit]:
+        """The commits of any branch or tag that changed `dvc.lock`, the newest first; none without Git.
+
+        Args:
+            limit: how many of them; None takes all. The `dvc.lock` of no other is read.
 
         Raises:
             SchemaError: a `dvc.lock` is not readable.
@@ -176,14 +191,48 @@ class Repository:
         told = self._git("log", *branches, "--format=%H%x1f%cI%x1f%D%x1f%s%x1e", "HEAD", "--", LOCK) or b""
         lines = [line.strip("\n").split("\x1f") for line in told.decode("utf-8", "replace").split("\x1e")]
         lines = [line for line in lines if len(line) == 4]
-        locks = self._blobs([f"{sha}:{LOCK}" for sha, *_ in lines])
-        commits = []
-        for (sha, date, refs, subject), text in zip(lines, locks, strict=True):
-            names = [name.removeprefix("HEAD -> ").removeprefix("tag: ") for name in refs.split(", ") if name]
-            if text is None:  # that commit removed it
-                continue
-            commits.append(Commit(sha, datetime.fromisoformat(date), names, subject, _stages(text, sha)))
+        wanted = len(lines) if limit is None else limit
+        commits: list[Commit] = []
+        while lines and len(commits) < wanted:
+            count = wanted - len(commits)
+            some, lines = lines[:count], lines[count:]
+            locks = self._blobs([f"{sha}:{LOCK}" for sha, *_ in some])
+            for (sha, date, refs, subject), text in zip(some, locks, strict=True):
+                if text is None:  # that commit removed it
+                    continue
+                names = [name.removeprefix("HEAD -> ").removeprefix("tag: ") for name in refs.split(", ") if name]
+                commits.append(Commit(sha, datetime.fromisoformat(date), names, subject, _stages(text, self.of(sha))))
         return commits
+
+    @contextmanager
+    def telling(self, rev: str | None, path: str) -> Iterator[None]:
+        """What goes wrong inside, where files of `path` are read, becomes one sentence.
+
+        Raises:
+            UserError: the data is neither in the cache nor on a remote.
+            SchemaError: a file is damaged.
+        """
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            if self.named(rev) is not None and isinstance(error, FileNotFoundError):
+                raise self._nowhere(rev, path, error) from None
+            advice = "delete it and run `dvc repro`" if self.named(rev) is None else "`dvc fetch` it anew"
+            raise SchemaError(f"{path}{self.of(rev)}: not readable ({_line(error)}); {advice}") from None
+        except Exception as error:
+            from dvc.exceptions import DvcException
+            from dvc_data.index import DataIndexError
+
+            if isinstance(error, DataIndexError | DvcException):
+                raise self._nowhere(rev, path, error) from None
+            raise
+
+    def _nowhere(self, rev: str | None, path: str, error: Exception) -> UserError:
+        advice = "" if self.url else f" `dvc fetch --all-commits {path}`, after"
+        return UserError(
+            f"{path}{self.of(rev)} is neither in the DVC cache here nor on a remote within reach ({_line(error)}); "
+            f"run{advice} `dvc push` where it was made"
+        )
 
     def _blobs(self, names: list[str]) -> list[bytes | None]:
         """The contents of objects, all by one process; None of what is not there."""
@@ -221,11 +270,6 @@ def find_root(folder: str | Path) -> Path:
     raise UserError(f"{path}: not inside a vidrnn checkout (no .dvc here or above); change to its folder")
 
 
-def of(rev: str | None) -> str:
-    """For sentences: whose file it is."""
-    return "" if rev is None else f" of revision {rev!r}"
-
-
 def outputs(lock: dict[str, Any]) -> dict[str, str]:
     """The MD5 of everything that was made, by path."""
     return {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
@@ -242,52 +286,12 @@ def params(lock: dict[str, Any]) -> dict[str, Any]:
     return dict(sorted((name, value) for values in found for name, value in leaves(values)))
 
 
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Each innermost value of nested objects, with the keys that lead to it, joined by dots."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from leaves(inner, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
-
-
-def _stages(text: bytes | None, rev: str | None) -> dict[str, Any]:
+def _stages(text: bytes | None, whose: str) -> dict[str, Any]:
     try:
         stages = YAML(typ="safe").load(text.decode())["stages"] if text else {}
     except (YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
-        raise SchemaError(f"{LOCK}{of(rev)}: not readable ({_line(error)}); `dvc repro` makes it anew") from None
+        raise SchemaError(f"{LOCK}{whose}: not readable ({_line(error)}); `dvc repro` makes it anew") from None
     return dict(stages)
-
-
-@contextmanager
-def telling(rev: str | None, path: str) -> Iterator[None]:
-    """What goes wrong inside, where files of `path` are read, becomes one sentence.
-
-    Raises:
-        UserError: the data is neither in the cache nor on a remote.
-        SchemaError: a file is damaged.
-    """
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        if rev is not None and isinstance(error, FileNotFoundError):
-            raise _nowhere(rev, path, error) from None
-        advice = "delete it and run `dvc repro`" if rev is None else "`dvc fetch` it anew"
-        raise SchemaError(f"{path}{of(rev)}: not readable ({_line(error)}); {advice}") from None
-    except Exception as error:
-        from dvc.exceptions import DvcException
-        from dvc_data.index import DataIndexError
-
-        if isinstance(error, DataIndexError | DvcException):
-            raise _nowhere(rev, path, error) from None
-        raise
-
-
-def _nowhere(rev: str | None, path: str, error: Exception) -> UserError:
-    return UserError(
-        f"{path}{of(rev)} is neither in the DVC cache here nor on a remote within reach ({_line(error)}); run "
-        f"`dvc fetch --all-commits {path}`, after `dvc push` where it was made"
-    )
 
 
 def _line(error: Exception) -> str:
