@@ -44,4 +44,5 @@ def set_up(deterministic: bool) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if deterministic:
         os.environ[_CUBLAS] = _REPEATED
-    torch.use_deterministic_algorithms(deterministic)
+    # As torch.use_deterministic_algorithms, which loads torch's compiler for it: more than a second of every process.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
