@@ -193,8 +193,9 @@ def _lines(process: subprocess.Popen[bytes], gone: Event) -> Iterator[str]:
     assert process.stdout is not None
     held = b""
     while True:
+        ended = gone.is_set()  # asked before looking: what was written until then is there to be read
         if not select.select([process.stdout], [], [], 0.2)[0]:
-            if gone.is_set():
+            if ended:
                 break
             continue
         chunk = os.read(process.stdout.fileno(), 64 * 1024)

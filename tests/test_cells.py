@@ -170,7 +170,8 @@ def test_the_article_cell_starts_as_the_article_says():
 def test_the_read_out_of_the_article_stays_between_0_and_1_and_its_sum_is_bounded_by_the_reset(seed, size):
     cell = article_cell(seed, reset_steps=4)
     x = torch.randn(2, 30, 3, dtype=torch.float64) * size
-    state, largest = cell.initial_state(2), cell.read_in(x).abs().max()
+    state = cell.initial_state(2)
+    largest = cell.read_in(x).abs().max() * (1 + 1e-12)  # all steps at once round otherwise
     for step in x.split(1, 1):
         _, state = cell(step, state)
         s, z, y, read, steps = state

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+from threading import Event
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -173,6 +174,23 @@ sys.stdout.buffer.write(b"\xff no UTF-8\nno end of line")
         "no end of lineGenerating lock file 'dvc.lock'",
     ]
     assert lines["told over a bar"] - lines["first"] > 1
+
+
+def test_what_is_written_while_nobody_looks_just_before_the_end_is_told() -> None:
+    """As on a busy machine: it writes and ends between a look at the pipe and the question whether it has ended."""
+    reading, writing = os.pipe()
+
+    class Gone(Event):
+        def is_set(self) -> bool:
+            if not super().is_set():
+                os.write(writing, b"the last line\n")
+                self.set()
+            return super().is_set()
+
+    with os.fdopen(reading, "rb") as out:
+        lines = list(dvc_cli._lines(SimpleNamespace(stdout=out), Gone()))  # type: ignore[arg-type]
+    os.close(writing)
+    assert lines == ["the last line"]
 
 
 def test_failure_tells_its_last_lines_and_is_not_taken_for_a_lock(repo: Path) -> None:

@@ -71,11 +71,11 @@ def begun(first_night: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_nights_publish_and_leave_the_checkout_alone(
-    nightly: ModuleType, first_night: tuple[Path, dict[str, Any]]
+    nightly: ModuleType, first_night: tuple[Path, dict[str, Any]], begun: Path
 ) -> None:
-    checkout, first = first_night
+    (place, first), checkout = first_night, begun
     head = git(checkout, "rev-parse", "HEAD")
-    assert first["report"] == str(checkout / TREE / "data/report/index.html")  # whole, from wherever it is opened
+    assert first["report"] == str(place / TREE / "data/report/index.html")  # whole, from wherever it is opened
     assert outcomes(first) == {"train": "ran", "gate": "ran", "report": "ran"} and first["model"] == "model/v1"
     again = nightly.night(checkout)
     assert set(outcomes(again).values()) == {"skipped"}
