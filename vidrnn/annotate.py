@@ -48,8 +48,9 @@ def annotate_video(
         DecodeError: the source is no video.
         UserError: the source holds not one frame.
     """
-    with open_video(source, time_base) as reader, ThreadPoolExecutor(1) as thread:
-        pictures = _ahead(thread, reader.all_pictures())
+    # The encoder takes most time: the next pictures are decoded and painted meanwhile.
+    with open_video(source, time_base) as reader, ThreadPoolExecutor(1) as decoding, ThreadPoolExecutor(1) as painting:
+        pictures = _ahead(decoding, reader.all_pictures())
         first = list(islice(pictures, 2))
         if not first:
             raise UserError(f"{source}: holds no frame that can be decoded, so that there is nothing to annotate")
@@ -60,12 +61,13 @@ def annotate_video(
             base * (first[-1][0] - start or 1)
         )  # which the encoder plans with: never a frame in less than a tick
         with VideoWriter(out, painter.width, painter.height, rate, time_base=base) as writer:
-            for pts, picture in chain(first, pictures):
-                writer.write(painter.paint(pts, picture), pts - start)
+            painted = ((pts, painter.paint(pts, picture)) for pts, picture in chain(first, pictures))
+            for pts, picture in _ahead(painting, painted):
+                writer.write(picture, pts - start)
 
 
 def _ahead(thread: ThreadPoolExecutor, items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the next ones decoded while their taker is busy."""
+    """The same items, the next ones made while their taker is busy."""
     coming = deque(thread.submit(next, items, None) for _ in range(4))
     while (item := coming.popleft().result()) is not None:
         coming.append(thread.submit(next, items, None))
