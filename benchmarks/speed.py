@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import av
 import cv2
@@ -28,9 +29,11 @@ import typer
 from torch import nn
 
 from benchmarks.footage import film, repeat
+from vidrnn.analyze import analyze, annotate
 from vidrnn.cards import camera_dir
 from vidrnn.cells import CELLS, step_by_step
 from vidrnn.decode import VideoReader
+from vidrnn.encode import VideoWriter
 from vidrnn.extract import extract_features
 from vidrnn.features import ROWS, FeatureExtractor, Grid, working_picture
 from vidrnn.fit import FitTask, fit
@@ -277,15 +280,21 @@ class Bench:
             base / own, 5, "the ratio, at least", base / own >= 5, f"64 × 256 steps; ratios of other sizes: {note}",
         )  # fmt: skip
 
+    def _models(self) -> Path:
+        """The models after an epoch on the footage, made once."""
+        models = self._scratch / "model"
+        if not models.exists():
+            features = self._features()
+            index = index_videos(self._footage(), self.params.index, "UTC", self._scratch / "sha256.json")
+            once = self.params.model_copy(update={"train": self.params.train.model_copy(update={"epochs": 1})})
+            train(features, extract_features(self._footage(), index, self.params.features, features), once, models)
+        return models
+
     def score(self) -> Row:
         """Scores of one video from its features, one core, reading and writing included."""
         features, columns = self._features(), self._columns()
-        index = index_videos(self._footage(), self.params.index, "UTC", self._scratch / "sha256.json")
-        once = self.params.model_copy(update={"train": self.params.train.model_copy(update={"epochs": 1})})
-        training = extract_features(self._footage(), index, self.params.features, features)
-        train(features, training, once, self._scratch / "model")
+        model = load_camera_model(camera_dir(self._models(), CAMERA))
         torch.set_num_threads(1)
-        model = load_camera_model(camera_dir(self._scratch / "model", CAMERA))
         cells, regions = (video_path(features / part, CAMERA, VIDEO) for part in ("cells", "regions"))
         gru = nn.GRU(NEIGHBOURS * len(MODELLED) + 2, self.params.model.hidden_size, batch_first=True)
         x = torch.zeros(ROWS * columns, 16, gru.input_size)
@@ -300,6 +309,33 @@ class Bench:
         return Row(
             "score", 120 / own, "× real time", 120 / base, "torch.nn.GRU on the same cells",
             base / own, 40, "the value, at least", 120 / own >= 40,
+        )  # fmt: skip
+
+    def annotate(self) -> Row:
+        """A copy of a video with its tables burnt in, against encoding the pictures of that copy."""
+        source, tables, copy = (self._scratch / name for name in ("walk.mp4", "walk", "annotated.mp4"))
+        film(source, 640, 360, 10, 60, "medium", seed=1)
+        analyze(source, CAMERA, self._models(), self.params, tables, lambda event: None)
+        painted: list[Any] = []
+
+        class Keeper(VideoWriter):
+            def write(self, image: Any, pts: int | None = None) -> None:
+                painted.append(image)
+                super().write(image, pts)
+
+        with patch("vidrnn.annotate.VideoWriter", Keeper):
+            annotate(source, tables, copy)
+        height, width = painted[0].shape[:2]
+
+        def encode() -> None:
+            with VideoWriter(self._scratch / "encoded.mp4", width, height, 10) as writer:
+                for picture in painted:
+                    writer.write(picture)
+
+        own, base = _turns(5, lambda: annotate(source, tables, copy), encode)
+        return Row(
+            "annotate", own, "s", base, "encoding its pictures",
+            own / base, 1.5, "value over baseline, at most", own <= 1.5 * base, f"{len(painted)} of {width} × {height}",
         )  # fmt: skip
 
     def memory(self) -> Row:
@@ -405,7 +441,7 @@ ROWS_OF_TABLE = {
     name: getattr(Bench, name)
     for name in (
         "decode_and_features", "features", "train_ray", "train_gru", "mingru_scan", "score",
-        "memory", "dvc_nothing", "dvc_one_new", "import_vidrnn", "vidrnn_help",
+        "annotate", "memory", "dvc_nothing", "dvc_one_new", "import_vidrnn", "vidrnn_help",
     )
 }  # fmt: skip
 

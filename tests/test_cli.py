@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import blank, git, make_repository, write
+from commands import git
+from conftest import blank, make_repository, write
 
 from vidrnn import cli, results
 from vidrnn.schema import SCHEMAS

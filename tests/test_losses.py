@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DVC, git
+from commands import DVC, git
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import DVC, NIGHT, VIDEOS, blank, git, make_repository, write
+from commands import DVC, git
+from conftest import NIGHT, VIDEOS, blank, make_repository, write
 
 from vidrnn import results
 from vidrnn.errors import SchemaError, UserError
