@@ -123,10 +123,16 @@ def _measure(
     params: Params,
     marks: Sequence[Mark],
 ) -> _Decision:
-    """Let the two compete on ordinary footage that neither was fitted to, on what is labelled and what is marked."""
-    fitted = {key for side in sides for key in side.card["footage"]["fit"]}
+    """Let the two compete on ordinary footage that neither was fitted to, on what is labelled and what is marked.
+
+    What one of them left out since it stood out is no fair sample of what is ordinary, unless it was held out anyway.
+    """
+    footage = [side.card["footage"] for side in sides]
+    judging = {key for own in footage for key in own.get("held_out", ())}
+    stood_out = {key for own in footage for key in own.get("left_out", ())}  # of earlier code nothing did
+    other = {key for own in footage for key in own["fit"]} | stood_out - judging
     blocks = training_blocks(features, training, camera_id, params, marks)
-    held_out = [block for block in blocks if block.key not in fitted]
+    held_out = [block for block in blocks if block.key not in other]
     measures = on_ordinary(sides, held_out, params) if len(held_out) > 1 else []
     if (ranked := on_labels(sides, features, labelled, camera_id, params)) is not None:
         measures.append(ranked)

@@ -1,11 +1,12 @@
 """What a model shows on footage that fitting did not see: what its scores mean by it, and how well it predicts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
 from vidrnn.embeddings import Pool, Usual, describe
@@ -22,21 +23,28 @@ _UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with th
 
 
 def calibrate(
-    model: CameraModel, held_out: list[Block], fitted: list[Block], merge_seconds: float, marked: Sequence[Block] = ()
+    model: CameraModel,
+    held_out: list[Block],
+    fitted: list[Block],
+    merge_seconds: float,
+    marked: Sequence[Block] = (),
+    left_out: Collection[str] = (),
 ) -> tuple[Calibration, dict[str, Any]]:
     """Give scores a meaning from ordinary footage.
 
     Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
     (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
-    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly. What somebody has
-    marked as normal may stray as far as it did, where it did. What a threshold
-    promises can then be checked block by block, each against a tail measured on the others.
+    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly, and blocks whose keys
+    are `left_out` do not, since they may hold what is not ordinary. What somebody has marked as normal may stray as far
+    as it did, where it did. What a threshold promises can then be checked block by block, each against a tail measured
+    on the others.
 
     Returns:
         The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
     """
     reader = CellReader()
-    measured = [*held_out, *fitted[: max(0, _UNIT_BLOCKS - len(held_out))]]
+    told = [block for block in held_out if block.key not in left_out]
+    measured = [*told, *fitted[: max(0, _UNIT_BLOCKS - len(told))]] or held_out
     width = widths(_valid_maps(model, reader, measured))
     asked = Questions.measure(width, _valid_maps(model, reader, measured))
     if marked:
@@ -52,6 +60,47 @@ def calibrate(
         "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
     }
     return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+
+
+def standing_out(model: CameraModel, blocks: Sequence[Block], share: float) -> set[str]:
+    """The keys of the blocks that look least like the others, `share` of all.
+
+    Trimming, as in least trimmed squares (Rousseeuw 1984): how far questions stray is measured on the blocks that are
+    still in, the block whose frames score highest by it on average goes, and so on, since several unusual ones hide
+    each other. That is done on the first `_UNIT_BLOCKS`; whatever scores higher than the last of these to go goes, too.
+    """
+    reader, left = CellReader(), list(blocks[:_UNIT_BLOCKS])
+    seen = {block.key: _Seen.of(_valid_maps(model, reader, [block])) for block in left}
+    out: set[str] = set()
+    for _ in range(int(share * len(left))):
+        asked = Questions.measure(widths(seen[b.key].maps() for b in left), (seen[b.key].maps() for b in left))
+        means = [_mean_score(asked, [seen[block.key].maps()]) for block in left]
+        bar = max(means)
+        out.add(left.pop(means.index(bar)).key)
+    if out:
+        more = blocks[_UNIT_BLOCKS:]
+        out |= {block.key for block in more if _mean_score(asked, _valid_maps(model, reader, [block])) > bar}
+    return out
+
+
+class _Seen(NamedTuple):
+    """The maps of a block, of which most is zero, to be looked at again and again."""
+
+    values: csr_array
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, stretches: Iterable[Array]) -> "_Seen":
+        maps = np.concatenate(list(stretches))
+        return cls(csr_array(maps.reshape(len(maps), -1)), maps.shape)
+
+    def maps(self) -> Array:
+        return self.values.toarray().reshape(self.shape)
+
+
+def _mean_score(asked: Questions, stretches: Iterable[Array]) -> float:
+    """Of the frames' scores, before they are averaged."""
+    return float(np.concatenate([asked.score(maps).max((1, 2)) for maps in stretches]).mean())
 
 
 def usual_windows(model: CameraModel, blocks: Sequence[Block]) -> Usual:

@@ -155,6 +155,7 @@ class TrainParams(_Section):
     patience: Count
     validation_share: Annotated[float, Field(gt=0, lt=0.5)]
     calibration_share: Annotated[float, Field(gt=0, lt=0.5)]
+    trim_share: Annotated[float, Field(ge=0, lt=0.5)]
     block_seconds: Positive
     gap_seconds: NonNegative
     num_workers: Annotated[int, Field(ge=0)]

@@ -20,7 +20,7 @@ from vidrnn.errors import FootageError, ParamsError, VidrnnError
 from vidrnn.fan_out import Failure, fan_out
 from vidrnn.feedback import NORMAL, Mark
 from vidrnn.fit import FitResult, FitTask
-from vidrnn.heldout import block_times, calibrate, usual_windows
+from vidrnn.heldout import block_times, calibrate, standing_out, usual_windows
 from vidrnn.marked import find_marked, without
 from vidrnn.model import NEIGHBOURS, VideoRNN, place_of
 from vidrnn.params import Params
@@ -43,6 +43,7 @@ from vidrnn.windows import (
 
 Array = npt.NDArray[np.float32]
 _MARKED_SHARE = 0.2  # of what is fitted, that is spent on what somebody has marked as normal
+_SCOUT_SHARE = 0.25  # of the epochs, after which the footage that stands out is left out: later it is learned, too
 TRAINED, UNFIT = "trained", "unfit"
 
 
@@ -58,6 +59,7 @@ class _Camera:
     layout: Layout
     step_seconds: float
     start: Start | None = None
+    left_out: frozenset[str] = frozenset()  # keys of blocks that stand out: neither fitted nor a measure of the usual
 
 
 def train(
@@ -143,13 +145,34 @@ def _trained(jobs: list[_Job]) -> Iterator[_Trained]:
 
 
 def _train_one(job: _Job) -> _Trained:
-    """Fit one model, and write it for every camera that shares it."""
+    """Fit one model, and write it for every camera that shares it.
+
+    A first fit, cut short, finds the footage that stands out, and the second one does without it.
+    """
     params = job.params
     group = _started(job.name, job.group, params, job.start)
+
+    def fitted(task: FitTask, title: str) -> FitResult:
+        return ray_fit(task, title, params.train.num_workers, job.device != CPU)
+
+    if params.train.trim_share:
+        scout = replace(_task(group, params), epochs=max(1, round(_SCOUT_SHARE * params.train.epochs)))
+        found = fitted(scout, f"train {job.name}, what stands out")
+        group = [_trimmed(camera, _camera_model(camera, scout, found, job), params) for camera in group]
     task = _task(group, params)
-    fitted = ray_fit(task, f"train {job.name}", params.train.num_workers, job.device != CPU)
-    metrics = {camera.camera_id: _write(job, params, camera, task, fitted) for camera in group}
-    return metrics, [{"model": job.name, **row} for row in fitted.history]
+    result = fitted(task, f"train {job.name}")
+    metrics = {camera.camera_id: _write(job, camera, task, result) for camera in group}
+    return metrics, [{"model": job.name, **row} for row in result.history]
+
+
+def _trimmed(camera: _Camera, model: CameraModel, params: Params) -> _Camera:
+    """Without the blocks that stand out; those held out still tell rates."""
+    split = camera.split
+    out = standing_out(model, [*split.fit, *split.validation, *split.calibration], params.train.trim_share)
+    kept = [block for block in split.fit if block.key not in out]
+    if not kept:
+        return camera
+    return replace(camera, split=replace(split, fit=kept), left_out=frozenset(out))
 
 
 def _cameras(
@@ -375,21 +398,34 @@ def _horizons(params: Params, step_seconds: float) -> list[int]:
     return steps
 
 
-def _write(job: _Job, params: Params, camera: _Camera, task: FitTask, fitted: FitResult) -> dict[str, Any]:
-    """Calibrate on what fitting did not see, write the model, and tell its metrics."""
+def _camera_model(camera: _Camera, task: FitTask, fitted: FitResult, job: _Job) -> CameraModel:
+    """Not calibrated yet."""
     net = VideoRNN(**task.architecture)
     net.load_state_dict(fitted.weights)
     net.eval().requires_grad_(False).to(job.device)
-    use: dict[str, Any] = {
+    return CameraModel(
+        net, camera.standard, **_use(camera, task, job), layout=camera.layout, calibration=None, version=""
+    )
+
+
+def _use(camera: _Camera, task: FitTask, job: _Job) -> dict[str, Any]:
+    """What a model is used with, as its card says it."""
+    return {
         "horizons": task.horizons,
-        "average_seconds": params.score.cell_seconds,
-        "smoothing_seconds": params.score.smoothing_seconds,
+        "average_seconds": job.params.score.cell_seconds,
+        "smoothing_seconds": job.params.score.smoothing_seconds,
         "camera_index": camera.index,
         "num_cameras": camera.num_cameras,
     }
-    model = CameraModel(net, camera.standard, **use, layout=camera.layout, calibration=None, version="")
+
+
+def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult) -> dict[str, Any]:
+    """Calibrate on what fitting did not see, write the model, and tell its metrics."""
+    params = job.params
+    model = _camera_model(camera, task, fitted, job)
     held_out = camera.split.validation + camera.split.calibration
-    calibration, heldout = calibrate(model, held_out, camera.split.fit, params.alarms.merge_seconds, camera.marked)
+    merge_seconds = params.alarms.merge_seconds
+    calibration, heldout = calibrate(model, held_out, camera.split.fit, merge_seconds, camera.marked, camera.left_out)
     own = [row for row in job.training.to_pylist() if row["camera_id"] == camera.camera_id]
     best = fitted.history[fitted.best_epoch - 1]
     card = {
@@ -398,7 +434,7 @@ def _write(job: _Job, params: Params, camera: _Camera, task: FitTask, fitted: Fi
         "channels": list(camera.layout.channels),
         "blocks": _blocks(params),
         "standard": {"mean": camera.standard.mean.tolist(), "sd": camera.standard.sd.tolist()},
-        "use": {**use, "rows": camera.layout.rows, "columns": camera.layout.columns},
+        "use": {**_use(camera, task, job), "rows": camera.layout.rows, "columns": camera.layout.columns},
         "calibration": calibration.to_json(),
         "windows": usual_windows(replace(model, calibration=calibration), held_out).to_json(),
         "heldout": heldout,
@@ -413,6 +449,7 @@ def _write(job: _Job, params: Params, camera: _Camera, task: FitTask, fitted: Fi
             "seconds": round(sum(b.seconds for b in camera.split.fit + held_out), 3),
             "fit": sorted({block.key for block in camera.split.fit} | (camera.start.fitted if camera.start else set())),
             "held_out": sorted({block.key for block in held_out}),
+            "left_out": sorted(camera.left_out),
             "marked_normal": sorted(block.key for block in camera.marked),
         },
         "start": None if camera.start is None else camera.start.version,
