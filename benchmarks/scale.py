@@ -18,6 +18,7 @@ import typer
 from vidrnn.params import Params, load_params
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, write_json
+from vidrnn.train import SCOUT_SHARE
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES, SPEEDS = ROOT / "benchmarks/scale.json", ROOT / "docs/benchmarks.md"
@@ -93,7 +94,9 @@ def page(figures: Figures, params: Params) -> str:
     footage = MEGABITS / 8 * 3600 / 1e6  # TB an hour
     rows_tb = sum(figures.megabytes[part] for part in ("scores", "tables", "media")) / 1e6
     held_out = TRAINING_HOURS * (params.train.validation_share + params.train.calibration_share)
-    training = params.train.epochs * figures.epoch + held_out * 3600 / figures.scored * HELD_OUT_PASSES
+    looked_at = held_out * HELD_OUT_PASSES + (TRAINING_HOURS if params.train.trim_share else 0)
+    epochs = params.train.epochs * (1 + SCOUT_SHARE) if params.train.trim_share else params.train.epochs
+    training = epochs * figures.epoch + looked_at * 3600 / figures.scored
     rate = FRAMES if params.features.rate == "source" else params.features.rate
     steps = {
         "footage that comes in a day": lambda n: amount(n * 24 * footage),

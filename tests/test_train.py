@@ -8,12 +8,13 @@ import pytest
 import torch
 from synthetic import Footage, files_of, small_params, walking
 
+import vidrnn.heldout
 from vidrnn.calibration import HeldOut, Questions, Tail, seconds_of, widths
 from vidrnn.cards import camera_dir, load_card
 from vidrnn.checkpoint import load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
-from vidrnn.heldout import block_times, calibrate, likelihood
+from vidrnn.heldout import block_times, calibrate, likelihood, standing_out
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import write_json
 from vidrnn.train import train, training_blocks
@@ -221,6 +222,51 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
         assert all(peak > judged.tail.base for peak in judged.peaks)
 
 
+@pytest.mark.parametrize("num_runs", [0, 1, 3])
+def test_what_looks_least_like_the_rest_is_neither_learned_nor_a_measure_of_the_usual(tmp_path, num_runs):
+    """Several who run hide each other at first."""
+    footage = Footage(tmp_path)
+    for k in range(15):
+        footage.add(f"gate/{k}.mp4", walking(60, 4, k, speed=0.9 if k < num_runs else 0.3))
+    params = small_params(train={"epochs": 8})
+    train(footage.features, footage.training, params, tmp_path / "out")
+    own = load_card(tmp_path / "out/gate")
+    blocks = {block.key: block for block in training_blocks(footage.features, footage.training, "gate", params)}
+    running = {f"{row['sha256']}:0" for row in footage.training.to_pylist()[:num_runs]}
+    left_out = set(own["footage"]["left_out"])
+    assert left_out == running
+    assert not left_out & set(own["footage"]["fit"])
+    assert set(own["footage"]["held_out"]) | set(own["footage"]["fit"]) | left_out == set(blocks)
+    assert len(own["heldout"]["blocks"]) == len(own["footage"]["held_out"])  # which tell rates all the same
+
+    model = load_camera_model(tmp_path / "out/gate")
+    held_out, fitted = ([blocks[key] for key in own["footage"][part]] for part in ("held_out", "fit"))
+    kept = [block for block in held_out + fitted if block.key not in left_out]
+    assert model.calibration is not None
+    told, _ = calibrate(model, kept, [], params.alarms.merge_seconds)
+    np.testing.assert_allclose(model.calibration.questions.base, told.questions.base, atol=1.1e-4)
+
+    all_in = small_params(train={"epochs": 8, "trim_share": 0.0})
+    train(footage.features, footage.training, all_in, tmp_path / "all")
+    whole = load_card(tmp_path / "all/gate")["footage"]
+    assert not whole["left_out"] and set(whole["fit"]) | set(whole["held_out"]) == set(blocks)
+
+
+def test_what_stands_out_is_found_beyond_the_first_blocks_too(tmp_path, monkeypatch):
+    running, footage = (0, 8, 14), Footage(tmp_path)
+    for k in range(15):
+        footage.add(f"gate/{k}.mp4", walking(60, 4, k, speed=0.9 if k in running else 0.3))
+    params = small_params(train={"epochs": 8})
+    ordinary = pa.Table.from_pylist([row for k, row in enumerate(footage.training.to_pylist()) if k not in running])
+    train(footage.features, ordinary, params, tmp_path / "out")
+    model = load_camera_model(tmp_path / "out/gate")
+    blocks = training_blocks(footage.features, footage.training, "gate", params)
+    for first in (20, 7, 5):
+        monkeypatch.setattr(vidrnn.heldout, "_UNIT_BLOCKS", first)
+        assert standing_out(model, blocks, 0.25) == {blocks[k].key for k in running}
+    assert len(standing_out(model, blocks, 0.2)) == 3 and len(standing_out(model, blocks[1:], 0.1)) == 0
+
+
 def test_no_single_glitch_decides_a_likelihood(footage, trained):
     _, _, out = trained
     model = load_camera_model(out / "gate")
@@ -253,7 +299,10 @@ def test_training_goes_on_from_the_models_of_a_folder(tmp_path):
     fitted, held_out = (set(warm["footage"][name]) for name in ("fit", "held_out"))
     assert len(set(before["footage"]["fit"]) & set(cold["footage"]["held_out"])) == 2
     assert set(before["footage"]["fit"]) <= fitted and not fitted & held_out
-    assert fitted | held_out == {*cold["footage"]["fit"], *cold["footage"]["held_out"]}
+    everything = [
+        {key for part in ("fit", "held_out", "left_out") for key in card["footage"][part]} for card in (warm, cold)
+    ]
+    assert everything[0] == everything[1]
 
 
 def test_where_nothing_is_left_to_judge_by_or_the_shape_is_another_training_is_from_scratch(

@@ -19,6 +19,7 @@ from vidrnn.windows import Block, CellReader, active_cells
 
 Array = npt.NDArray[np.float32]
 _RUN_IN_SECONDS = 2.0  # before a block, from which it is watched: in use, too, memory is there before an alarm is
+_STANDS_OUT = 1.5  # times the median block's mean score: far more than one ordinary block differs from another
 _UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
 
 
@@ -63,24 +64,29 @@ def calibrate(
 
 
 def standing_out(model: CameraModel, blocks: Sequence[Block], share: float) -> set[str]:
-    """The keys of the blocks that look least like the others, `share` of all.
+    """The keys of the blocks that look unlike the others, at most `share` of all.
 
-    Trimming, as in least trimmed squares (Rousseeuw 1984): how far questions stray is measured on the blocks that are
-    still in, the block whose frames score highest by it on average goes, and so on, since several unusual ones hide
-    each other. That is done on the first `_UNIT_BLOCKS`; whatever scores higher than the last of these to go goes, too.
+    Trimming one by one: how far questions stray is measured on the blocks that are still in, and the one whose frames
+    score highest by it on average goes, if that is `_STANDS_OUT` times the median block's; several unusual ones hide
+    each other at first. That is done on the first `_UNIT_BLOCKS`, and their last measure tells of the others.
     """
     reader, left = CellReader(), list(blocks[:_UNIT_BLOCKS])
+    if not (at_most := int(share * len(left))):
+        return set()
     seen = {block.key: _Seen.of(_valid_maps(model, reader, [block])) for block in left}
-    out: set[str] = set()
-    for _ in range(int(share * len(left))):
+    out: list[str] = []
+    for _ in range(at_most):
         asked = Questions.measure(widths(seen[b.key].maps() for b in left), (seen[b.key].maps() for b in left))
         means = [_mean_score(asked, [seen[block.key].maps()]) for block in left]
-        bar = max(means)
-        out.add(left.pop(means.index(bar)).key)
-    if out:
-        more = blocks[_UNIT_BLOCKS:]
-        out |= {block.key for block in more if _mean_score(asked, _valid_maps(model, reader, [block])) > bar}
-    return out
+        bar = _STANDS_OUT * float(np.median(means))
+        if max(means) <= bar:
+            break
+        out.append(left.pop(means.index(max(means))).key)
+    if more := blocks[_UNIT_BLOCKS:]:
+        higher = {block.key: _mean_score(asked, _valid_maps(model, reader, [block])) for block in more}
+        higher = {key: mean for key, mean in higher.items() if mean > bar}
+        out += sorted(higher, key=lambda key: higher[key], reverse=True)[: int(share * len(more))]
+    return set(out)
 
 
 class _Seen(NamedTuple):

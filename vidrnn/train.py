@@ -43,7 +43,7 @@ from vidrnn.windows import (
 
 Array = npt.NDArray[np.float32]
 _MARKED_SHARE = 0.2  # of what is fitted, that is spent on what somebody has marked as normal
-_SCOUT_SHARE = 0.25  # of the epochs, after which the footage that stands out is left out: later it is learned, too
+SCOUT_SHARE = 0.25  # of the epochs, after which the footage that stands out is left out: later it is learned, too
 TRAINED, UNFIT = "trained", "unfit"
 
 
@@ -156,7 +156,7 @@ def _train_one(job: _Job) -> _Trained:
         return ray_fit(task, title, params.train.num_workers, job.device != CPU)
 
     if params.train.trim_share:
-        scout = replace(_task(group, params), epochs=max(1, round(_SCOUT_SHARE * params.train.epochs)))
+        scout = replace(_task(group, params), epochs=max(1, round(SCOUT_SHARE * params.train.epochs)))
         found = fitted(scout, f"train {job.name}, what stands out")
         group = [_trimmed(camera, _camera_model(camera, scout, found, job), params) for camera in group]
     task = _task(group, params)
