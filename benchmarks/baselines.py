@@ -270,10 +270,10 @@ def cut_memory(models: Path, features: Path, training: pa.Table, params: Params,
         card = {key: value for key, value in load_card(source).items() if key != "version"}
         model = without_memory(load_camera_model(source))
         split = footage_split(features, training, camera_id, params)
-        held_out, left_out = split.validation + split.calibration, card["footage"]["left_out"]
-        fitted = [block for block in split.fit if block.key not in left_out]
+        held_out, trimmed = split.validation + split.calibration, card["footage"]["trimmed"]
+        fitted = [block for block in split.fit if block.key not in trimmed]
         merge_seconds = params.alarms.merge_seconds
-        calibration, heldout = calibrate(model, held_out, fitted, merge_seconds, left_out=left_out)
+        calibration, heldout = calibrate(model, held_out, fitted, merge_seconds, trimmed=trimmed)
         card |= {"calibration": calibration.to_json(), "heldout": heldout}
         save_model(camera_dir(out, camera_id), model.net.state_dict(), card)
     (out / "cameras.json").write_bytes((models / "cameras.json").read_bytes())

@@ -223,7 +223,7 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
 
 
 @pytest.mark.parametrize("num_runs", [0, 1, 3])
-def test_what_looks_least_like_the_rest_is_neither_learned_nor_a_measure_of_the_usual(tmp_path, num_runs):
+def test_what_looks_least_like_the_rest_is_neither_learned_nor_a_measure_of_the_usual(tmp_path, capsys, num_runs):
     """Several who run hide each other at first."""
     footage = Footage(tmp_path)
     for k in range(15):
@@ -233,15 +233,18 @@ def test_what_looks_least_like_the_rest_is_neither_learned_nor_a_measure_of_the_
     own = load_card(tmp_path / "out/gate")
     blocks = {block.key: block for block in training_blocks(footage.features, footage.training, "gate", params)}
     running = {f"{row['sha256']}:0" for row in footage.training.to_pylist()[:num_runs]}
-    left_out = set(own["footage"]["left_out"])
-    assert left_out == running
-    assert not left_out & set(own["footage"]["fit"])
-    assert set(own["footage"]["held_out"]) | set(own["footage"]["fit"]) | left_out == set(blocks)
+    trimmed = set(own["footage"]["trimmed"])
+    assert trimmed == running
+    printed = capsys.readouterr().out
+    assert printed.count("not learned, so unlike the rest does it look: 6 s of gate/") == bool(num_runs)
+    assert all((f" 6 s of gate/{k}.mp4 from 0 s on" in printed) == (k < num_runs) for k in range(15))
+    assert not trimmed & set(own["footage"]["fit"])
+    assert set(own["footage"]["held_out"]) | set(own["footage"]["fit"]) | trimmed == set(blocks)
     assert len(own["heldout"]["blocks"]) == len(own["footage"]["held_out"])  # which tell rates all the same
 
     model = load_camera_model(tmp_path / "out/gate")
     held_out, fitted = ([blocks[key] for key in own["footage"][part]] for part in ("held_out", "fit"))
-    kept = [block for block in held_out + fitted if block.key not in left_out]
+    kept = [block for block in held_out + fitted if block.key not in trimmed]
     assert model.calibration is not None
     told, _ = calibrate(model, kept, [], params.alarms.merge_seconds)
     np.testing.assert_allclose(model.calibration.questions.base, told.questions.base, atol=1.1e-4)
@@ -249,7 +252,7 @@ def test_what_looks_least_like_the_rest_is_neither_learned_nor_a_measure_of_the_
     all_in = small_params(train={"epochs": 8, "trim_share": 0.0})
     train(footage.features, footage.training, all_in, tmp_path / "all")
     whole = load_card(tmp_path / "all/gate")["footage"]
-    assert not whole["left_out"] and set(whole["fit"]) | set(whole["held_out"]) == set(blocks)
+    assert not whole["trimmed"] and set(whole["fit"]) | set(whole["held_out"]) == set(blocks)
 
 
 def test_what_stands_out_is_found_beyond_the_first_blocks_too(tmp_path, monkeypatch):
@@ -300,7 +303,7 @@ def test_training_goes_on_from_the_models_of_a_folder(tmp_path):
     assert len(set(before["footage"]["fit"]) & set(cold["footage"]["held_out"])) == 2
     assert set(before["footage"]["fit"]) <= fitted and not fitted & held_out
     everything = [
-        {key for part in ("fit", "held_out", "left_out") for key in card["footage"][part]} for card in (warm, cold)
+        {key for part in ("fit", "held_out", "trimmed") for key in card["footage"][part]} for card in (warm, cold)
     ]
     assert everything[0] == everything[1]
 

@@ -129,7 +129,7 @@ def _measure(
     """
     footage = [side.card["footage"] for side in sides]
     judging = {key for own in footage for key in own.get("held_out", ())}
-    stood_out = {key for own in footage for key in own.get("left_out", ())}  # of earlier code nothing did
+    stood_out = {key for own in footage for key in own.get("trimmed", ())}  # of earlier code nothing did
     other = {key for own in footage for key in own["fit"]} | stood_out - judging
     blocks = training_blocks(features, training, camera_id, params, marks)
     held_out = [block for block in blocks if block.key not in other]

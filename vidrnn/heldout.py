@@ -29,14 +29,14 @@ def calibrate(
     fitted: list[Block],
     merge_seconds: float,
     marked: Sequence[Block] = (),
-    left_out: Collection[str] = (),
+    trimmed: Collection[str] = (),
 ) -> tuple[Calibration, dict[str, Any]]:
     """Give scores a meaning from ordinary footage.
 
     Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
     (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
     count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly, and blocks whose keys
-    are `left_out` do not, since they may hold what is not ordinary. What somebody has marked as normal may stray as far
+    are `trimmed` do not, since they may hold what is not ordinary. What somebody has marked as normal may stray as far
     as it did, where it did. What a threshold promises can then be checked block by block, each against a tail measured
     on the others.
 
@@ -44,7 +44,7 @@ def calibrate(
         The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
     """
     reader = CellReader()
-    told = [block for block in held_out if block.key not in left_out]
+    told = [block for block in held_out if block.key not in trimmed]
     measured = [*told, *fitted[: max(0, _UNIT_BLOCKS - len(told))]] or held_out
     width = widths(_valid_maps(model, reader, measured))
     asked = Questions.measure(width, _valid_maps(model, reader, measured))

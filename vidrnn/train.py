@@ -37,6 +37,7 @@ from vidrnn.windows import (
     Split,
     Standard,
     blocks_of,
+    file_of,
     split_blocks,
     standard_of,
 )
@@ -59,7 +60,9 @@ class _Camera:
     layout: Layout
     step_seconds: float
     start: Start | None = None
-    left_out: frozenset[str] = frozenset()  # keys of blocks that stand out: neither fitted nor a measure of the usual
+    trimmed: frozenset[str] = (
+        frozenset()
+    )  # keys of blocks that stand out: neither fitted nor a measure of what is usual
 
 
 def train(
@@ -158,21 +161,29 @@ def _train_one(job: _Job) -> _Trained:
     if params.train.trim_share:
         scout = replace(_task(group, params), epochs=max(1, round(SCOUT_SHARE * params.train.epochs)))
         found = fitted(scout, f"train {job.name}, what stands out")
-        group = [_trimmed(camera, _camera_model(camera, scout, found, job), params) for camera in group]
+        group = [_trim(camera, _camera_model(camera, scout, found, job), job) for camera in group]
     task = _task(group, params)
     result = fitted(task, f"train {job.name}")
     metrics = {camera.camera_id: _write(job, camera, task, result) for camera in group}
     return metrics, [{"model": job.name, **row} for row in result.history]
 
 
-def _trimmed(camera: _Camera, model: CameraModel, params: Params) -> _Camera:
-    """Without the blocks that stand out; those held out still tell rates."""
+def _trim(camera: _Camera, model: CameraModel, job: _Job) -> _Camera:
+    """Without the blocks that stand out, which are told; those held out still tell rates."""
     split = camera.split
-    out = standing_out(model, [*split.fit, *split.validation, *split.calibration], params.train.trim_share)
+    blocks = [*split.fit, *split.validation, *split.calibration]
+    out = standing_out(model, blocks, job.params.train.trim_share)
     kept = [block for block in split.fit if block.key not in out]
-    if not kept:
+    if not out or not kept:
         return camera
-    return replace(camera, split=replace(split, fit=kept), left_out=frozenset(out))
+    names = {row["sha256"]: row["video_id"] for row in job.training.to_pylist()}
+    told = [
+        f"{block.seconds:.0f} s of {names[file_of(block.key)]} from {block_times(block)[0][block.start]:.0f} s on"
+        for block in blocks
+        if block.key in out
+    ]
+    print(f"train {camera.camera_id}: not learned, so unlike the rest does it look: {', '.join(told)}", flush=True)
+    return replace(camera, split=replace(split, fit=kept), trimmed=frozenset(out))
 
 
 def _cameras(
@@ -425,7 +436,7 @@ def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult) -> dict
     model = _camera_model(camera, task, fitted, job)
     held_out = camera.split.validation + camera.split.calibration
     merge_seconds = params.alarms.merge_seconds
-    calibration, heldout = calibrate(model, held_out, camera.split.fit, merge_seconds, camera.marked, camera.left_out)
+    calibration, heldout = calibrate(model, held_out, camera.split.fit, merge_seconds, camera.marked, camera.trimmed)
     own = [row for row in job.training.to_pylist() if row["camera_id"] == camera.camera_id]
     best = fitted.history[fitted.best_epoch - 1]
     card = {
@@ -449,7 +460,7 @@ def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult) -> dict
             "seconds": round(sum(b.seconds for b in camera.split.fit + held_out), 3),
             "fit": sorted({block.key for block in camera.split.fit} | (camera.start.fitted if camera.start else set())),
             "held_out": sorted({block.key for block in held_out}),
-            "left_out": sorted(camera.left_out),
+            "trimmed": sorted(camera.trimmed),
             "marked_normal": sorted(block.key for block in camera.marked),
         },
         "start": None if camera.start is None else camera.start.version,
