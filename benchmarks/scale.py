@@ -141,8 +141,8 @@ How Parquet writes them gains little (docs/benchmarks.md).
 is per camera (`train.scope: camera`), so that it shares out without a word between trainings. What gives first is not
 a processor but the number of files in one checkout: DVC looks at each. So: a checkout a site of some ten cameras, each
 with its own nights, and the cameras of all sites in one place only where tables are read (`results.open` of each).
-Learn from fewer hours (`index.train` takes patterns): all that is learned from is looked at for what stands out, and its
-held-out share {HELD_OUT_PASSES} times more, and that, not the epochs, is what a training costs; `train.trim_share: 0` saves half.
+Learn from fewer hours (`index.train` takes patterns): all that is learned from is looked at for what stands out, and
+its held-out share {HELD_OUT_PASSES} times more, and that, not the epochs, is what a training costs.
 
 **100,000 cameras** are decided by where the pixels are. Decoding in one place would take the cores of the table and a
 network that carries {amount(CAMERAS[-1] * 24 * footage)} a day; so decode and make features beside the cameras, and \

@@ -158,7 +158,7 @@ def _train_one(job: _Job) -> _Trained:
     def fitted(task: FitTask, title: str) -> FitResult:
         return ray_fit(task, title, params.train.num_workers, job.device != CPU)
 
-    if params.train.trim_share:
+    if any(params.train.trim_share * len(camera.split.blocks) >= 1 for camera in group):
         scout = replace(_task(group, params), epochs=max(1, round(SCOUT_SHARE * params.train.epochs)))
         found = fitted(scout, f"train {job.name}, what stands out")
         group = [_trim(camera, _camera_model(camera, scout, found, job), job) for camera in group]
@@ -170,10 +170,9 @@ def _train_one(job: _Job) -> _Trained:
 
 def _trim(camera: _Camera, model: CameraModel, job: _Job) -> _Camera:
     """Without the blocks that stand out, which are told; those held out still tell rates."""
-    split = camera.split
-    blocks = [*split.fit, *split.validation, *split.calibration]
+    blocks = camera.split.blocks
     out = standing_out(model, blocks, job.params.train.trim_share)
-    kept = [block for block in split.fit if block.key not in out]
+    kept = [block for block in camera.split.fit if block.key not in out]
     if not out or not kept:
         return camera
     names = {row["sha256"]: row["video_id"] for row in job.training.to_pylist()}
@@ -183,7 +182,7 @@ def _trim(camera: _Camera, model: CameraModel, job: _Job) -> _Camera:
         if block.key in out
     ]
     print(f"train {camera.camera_id}: not learned, so unlike the rest does it look: {', '.join(told)}", flush=True)
-    return replace(camera, split=replace(split, fit=kept), trimmed=frozenset(out))
+    return replace(camera, split=replace(camera.split, fit=kept), trimmed=frozenset(out))
 
 
 def _cameras(

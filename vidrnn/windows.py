@@ -89,6 +89,11 @@ class Split:
     validation: list[Block]
     calibration: list[Block]
 
+    @property
+    def blocks(self) -> list[Block]:
+        """All of them."""
+        return [*self.fit, *self.validation, *self.calibration]
+
 
 def file_of(key: str) -> str:
     """The sha256 of the source of the block with this key."""
