@@ -161,17 +161,18 @@ def _train_one(job: _Job) -> _Trained:
     if any(params.train.trim_share * len(camera.split.blocks) >= 1 for camera in group):
         scout = replace(_task(group, params), epochs=max(1, round(SCOUT_SHARE * params.train.epochs)))
         found = fitted(scout, f"train {job.name}, what stands out")
-        group = [_trim(camera, _camera_model(camera, scout, found, job), job) for camera in group]
+        models = [_camera_model(job, params, camera, scout, found) for camera in group]
+        group = [_trim(job, params, camera, model) for camera, model in zip(group, models, strict=True)]
     task = _task(group, params)
     result = fitted(task, f"train {job.name}")
-    metrics = {camera.camera_id: _write(job, camera, task, result) for camera in group}
+    metrics = {camera.camera_id: _write(job, params, camera, task, result) for camera in group}
     return metrics, [{"model": job.name, **row} for row in result.history]
 
 
-def _trim(camera: _Camera, model: CameraModel, job: _Job) -> _Camera:
+def _trim(job: _Job, params: Params, camera: _Camera, model: CameraModel) -> _Camera:
     """Without the blocks that stand out, which are told; those held out still tell rates."""
     blocks = camera.split.blocks
-    out = standing_out(model, blocks, job.params.train.trim_share)
+    out = standing_out(model, blocks, params.train.trim_share)
     kept = [block for block in camera.split.fit if block.key not in out]
     if not out or not kept:
         return camera
@@ -408,31 +409,30 @@ def _horizons(params: Params, step_seconds: float) -> list[int]:
     return steps
 
 
-def _camera_model(camera: _Camera, task: FitTask, fitted: FitResult, job: _Job) -> CameraModel:
+def _camera_model(job: _Job, params: Params, camera: _Camera, task: FitTask, fitted: FitResult) -> CameraModel:
     """Not calibrated yet."""
     net = VideoRNN(**task.architecture)
     net.load_state_dict(fitted.weights)
     net.eval().requires_grad_(False).to(job.device)
     return CameraModel(
-        net, camera.standard, **_use(camera, task, job), layout=camera.layout, calibration=None, version=""
+        net, camera.standard, **_use(params, camera, task), layout=camera.layout, calibration=None, version=""
     )
 
 
-def _use(camera: _Camera, task: FitTask, job: _Job) -> dict[str, Any]:
+def _use(params: Params, camera: _Camera, task: FitTask) -> dict[str, Any]:
     """What a model is used with, as its card says it."""
     return {
         "horizons": task.horizons,
-        "average_seconds": job.params.score.cell_seconds,
-        "smoothing_seconds": job.params.score.smoothing_seconds,
+        "average_seconds": params.score.cell_seconds,
+        "smoothing_seconds": params.score.smoothing_seconds,
         "camera_index": camera.index,
         "num_cameras": camera.num_cameras,
     }
 
 
-def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult) -> dict[str, Any]:
+def _write(job: _Job, params: Params, camera: _Camera, task: FitTask, fitted: FitResult) -> dict[str, Any]:
     """Calibrate on what fitting did not see, write the model, and tell its metrics."""
-    params = job.params
-    model = _camera_model(camera, task, fitted, job)
+    model = _camera_model(job, params, camera, task, fitted)
     held_out = camera.split.validation + camera.split.calibration
     merge_seconds = params.alarms.merge_seconds
     calibration, heldout = calibrate(model, held_out, camera.split.fit, merge_seconds, camera.marked, camera.trimmed)
@@ -444,7 +444,7 @@ def _write(job: _Job, camera: _Camera, task: FitTask, fitted: FitResult) -> dict
         "channels": list(camera.layout.channels),
         "blocks": _blocks(params),
         "standard": {"mean": camera.standard.mean.tolist(), "sd": camera.standard.sd.tolist()},
-        "use": {**_use(camera, task, job), "rows": camera.layout.rows, "columns": camera.layout.columns},
+        "use": {**_use(params, camera, task), "rows": camera.layout.rows, "columns": camera.layout.columns},
         "calibration": calibration.to_json(),
         "windows": usual_windows(replace(model, calibration=calibration), held_out).to_json(),
         "heldout": heldout,
