@@ -122,7 +122,8 @@ class Questions:
     def leading(self, surprises: Array, row: Ints, column: Ints) -> Ints:
         """Which question is the rarest at each of n cells, of which these are the (n, Q) surprises: (n,)."""
         rarities = self._rarities(surprises / self.width[:, row, column].T, self.base, self.excess)
-        return np.argmax(rarities, 1)
+        leading: Ints = rarities.argmax(1)
+        return leading
 
 
 def _tail_of(values: npt.NDArray[np.float64]) -> tuple[float, float]:
