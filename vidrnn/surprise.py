@@ -167,7 +167,7 @@ class Observer:
         foretold = self._foretold(memory, active)  # (2, P, M, C)
         z = z.reshape(n, -1, channels)
         residual = (z[active][:, None] - foretold[0]) / foretold[1]
-        strays = residual.clip(-FARTHEST, FARTHEST, out=residual).reshape(len(residual), -1)  # (P, Q)
+        strays = residual.clip(-FARTHEST, FARTHEST, out=residual).reshape(-1, len(self._both_sides))  # (P, Q)
         average = self._causal_average(strays, steps, came_from(cells, steps, active))  # (P, Q)
         maps = np.zeros((*active.shape, average.shape[1]), np.float32)
         maps[active] = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
