@@ -164,7 +164,7 @@ def test_a_score_is_the_cubic_mean_of_rarities_where_a_person_would_stand(seed, 
             nats.append(math.log(10) + beyond if stray > base else math.log(10) * stray / base)
             assert rarities[t, q, r, c] == pytest.approx(nats[-1], rel=1e-4, abs=1e-5)
         cubic[t, r, c] = (sum(value**3 for value in nats) / number) ** (1 / 3)
-        assert asked.leading(maps[t, :, r, c], r, c) == int(rarities[t, :, r, c].argmax())
+        assert asked.leading(maps[[t], :, r, c], np.array([r]), np.array([c])) == rarities[t, :, r, c].argmax()
     high, wide = min(5, shape[0]), min(3, shape[1])
     for t, r, c in np.ndindex(cubic.shape):
         top, left = r - high // 2, c - wide // 2  # beyond the picture there is nothing

@@ -189,6 +189,12 @@ def test_a_cell_in_which_nothing_is_active_is_0():
     assert found["maps"].transpose(0, 2, 3, 1)[active].sum(-1).min() > 0
 
 
+def test_footage_in_which_nothing_is_active_is_as_usual():
+    found = push(observer(), np.zeros_like(CELLS), np.arange(ROWS_OF_TIME) / 10, [16, 8])
+    assert len(found["maps"]) == ROWS_OF_TIME and not found["maps"].any()
+    assert (found["mean"] == found["mean"][:1, :1]).all()
+
+
 def strays(pattern):
     """Features whose every channel lies so many of the prior's scales from its mean, a value of `pattern` a row."""
     told = push(observer(), CELLS[:1], np.zeros(1), [1])

@@ -20,7 +20,7 @@ from vidrnn.features import CHANNELS, FeatureRow
 from vidrnn.index import index_video
 from vidrnn.params import AlarmsParams, Params
 from vidrnn.schema import SCHEMAS
-from vidrnn.score import CameraModel, load_camera_model, reason_of, score_video
+from vidrnn.score import CameraModel, load_camera_model, reasons_of, score_video
 from vidrnn.storage import read_table, video_path
 from vidrnn.surprise import Surprise
 from vidrnn.tables import explain, make_video_tables
@@ -164,9 +164,7 @@ class _Listener:
     def _judge(self, stretch: Surprise) -> npt.NDArray[np.float32]:
         """The highest score of each frame; keeps the reasons."""
         maps = self._questions.score(stretch.maps)
-        for t, score in enumerate(maps):
-            row, column = divmod(int(score.argmax()), score.shape[1])
-            self._reasons.append(reason_of(self._model, stretch, t, row, column))
+        self._reasons += reasons_of(self._model, stretch, maps.reshape(len(maps), -1).argmax(1))
         highest: npt.NDArray[np.float32] = maps.max((1, 2))
         return highest
 

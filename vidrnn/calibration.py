@@ -20,6 +20,7 @@ import numpy.typing as npt
 from vidrnn.events import find_spans
 
 Array = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 _BASE_QUANTILE = 0.8  # of ordinary scores; peaks above it carry the tail
 _MOMENT = 6  # of surprises, that tells how far they stray: a high one, since what strays far is what matters
 _AROUND = 1.5  # cells, standard deviation of the neighbourhood that tells of a place
@@ -108,15 +109,21 @@ class Questions:
         """(n, Q, rows, columns) surprises to (n, rows, columns) scores, 0 where nothing is active."""
         from scipy.ndimage import uniform_filter
 
-        rarity = self.rarities(maps)
-        cells = np.cbrt((rarity * rarity * rarity).mean(1))
+        active = maps.sum(1) > 0  # (n, rows, columns); elsewhere, which is most of it, there is nothing to find out
+        _, row, column = active.nonzero()
+        surprises = maps.transpose(0, 2, 3, 1)[active]  # (P, Q)
+        rarity = self._rarities(surprises / self.width[:, row, column].T, self.base, self.excess)
+        cells = np.zeros(active.shape, np.float32)
+        cells[active] = np.cbrt((rarity * rarity * rarity).mean(1))
         filled = [min(filled, side) for filled, side in zip(_FILLED, cells.shape[1:], strict=True)]
-        score: Array = np.where(maps.any(1), uniform_filter(cells, (0, *filled), mode="constant"), 0)
+        score: Array = uniform_filter(cells, (0, *filled), mode="constant") * active
         return score
 
-    def leading(self, surprises: Array, row: int, column: int) -> int:
-        """Which question is the rarest at a cell; (Q,) surprises of it."""
-        return int(self._rarities(surprises / self.width[:, row, column], self.base, self.excess).argmax())
+    def leading(self, surprises: Array, row: Ints, column: Ints) -> Ints:
+        """Which question is the rarest at each of n cells, of which these are the (n, Q) surprises: (n,)."""
+        rarities = self._rarities(surprises / self.width[:, row, column].T, self.base, self.excess)
+        leading: Ints = rarities.argmax(1)
+        return leading
 
 
 def _tail_of(values: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -172,7 +172,7 @@ def _after_run_in(
     for row, stretch in observe(model, reader, block.path, times, start, block.stop):
         early = max(block.start - row, 0)
         if early < len(stretch.maps):
-            yield row + early, Surprise(*(part[early:] for part in vars(stretch).values()))
+            yield row + early, stretch.since(early)
 
 
 def _judged(series: list[tuple[Array, npt.NDArray[np.float64]]], k: int, merge_seconds: float) -> HeldOut:

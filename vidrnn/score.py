@@ -147,17 +147,13 @@ def score_video(
     pool = Pool()
     for first, stretch in observe(model, reader, str(features), times, 0, len(times)):
         maps = model.calibration.questions.score(stretch.maps)
-        raw[first : first + len(maps)] = maps.max((1, 2))
-        described = describe(stretch.memory, stretch.maps, maps)
-        pool.push(times[first : first + len(maps)], described)
-        for t, score in enumerate(maps):
-            top = int(score.argmax())
-            row, column = divmod(top, layout.columns)
-            at = first + t
-            cells[at] = score
-            if grid:
-                boxes[at] = grid.box(top, moving[at])
-            reasons.append(reason_of(model, stretch, t, row, column))
+        rows = slice(first, first + len(maps))
+        cells[rows], raw[rows] = maps, maps.max((1, 2))
+        pool.push(times[rows], describe(stretch.memory, stretch.maps, maps))
+        top = maps.reshape(len(maps), -1).argmax(1)
+        if grid:
+            boxes[rows] = [grid.box(*found) for found in zip(top.tolist(), moving[rows], strict=True)]
+        reasons += reasons_of(model, stretch, top)
     schema = scores_schema(layout.rows, layout.columns)
     table = pa.table(
         {
@@ -180,18 +176,20 @@ def score_video(
     write_table(out, table, schema, metadata)
 
 
-def reason_of(model: CameraModel, stretch: Surprise, t: int, row: int, column: int) -> dict[str, Any]:
-    """Which channel left its range in the top cell: expected within two scales, and seen."""
+def reasons_of(model: CameraModel, stretch: Surprise, top: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Which channel left its range in the top cell of each frame, (n,): expected within two scales, and seen."""
     assert model.calibration is not None
-    leading = model.calibration.questions.leading(stretch.maps[t, :, row, column], row, column)
-    memory, channel = divmod(leading, len(model.layout.channels))
-    cell = row * model.layout.columns + column
+    frames = np.arange(len(top))
+    row, column = np.divmod(top, model.layout.columns)
+    leading = model.calibration.questions.leading(stretch.maps[frames, :, row, column], row, column)
+    memory, channel = np.divmod(leading, len(model.layout.channels))
     mean, sd = model.standard.mean[channel], model.standard.sd[channel]
-    expected, scale = stretch.mean[t, memory, cell, channel], stretch.scale[t, memory, cell, channel]
-    return {
-        "reason_quantity": model.layout.channels[channel],
-        "reason_memory_steps": model.horizons[memory - 1] if memory else 0,
-        "reason_expected_low": float((expected - 2 * scale) * sd + mean),
-        "reason_expected_high": float((expected + 2 * scale) * sd + mean),
-        "reason_seen": float(stretch.seen[t, cell, channel]),
+    expected, scale = stretch.expected[:, stretch.which[frames, top], memory, channel]
+    columns = {
+        "reason_quantity": [model.layout.channels[k] for k in channel],
+        "reason_memory_steps": np.array([0, *model.horizons])[memory].tolist(),
+        "reason_expected_low": ((expected - 2 * scale) * sd + mean).tolist(),
+        "reason_expected_high": ((expected + 2 * scale) * sd + mean).tolist(),
+        "reason_seen": stretch.seen[frames, top, channel].tolist(),
     }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -6,7 +6,7 @@ lead one to expect this size?" (a horizon). Each has a map of causal surprises; 
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,21 +45,48 @@ def questions(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> list[t
 class Surprise:
     """A stretch of n analysed frames; M = 1 + horizons memories, C channels, Q = M · C questions, N cells.
 
+    Most cells are not active most of the time: what was expected is kept once for all of these.
+
     Attributes:
-        maps: (n, Q, rows, columns), the surprise of each question: 0 or more, 0 while nothing is active.
-        residual: (n, M, N, C), (seen − mean) / scale of each channel.
-        mean, scale: (n, M, N, C), what was expected, in standardised units: of a cell where nothing is active what is
-            usual there, whatever the memory.
+        maps: (n, Q, rows, columns), the surprise of each question: 0 or more, 0 while nothing is active. In memory the
+            questions of a cell lie side by side.
+        expected: (2, E, M, C), means and scales in standardised units: of each of the N cells what is usual there,
+            whatever the memory, then of each frame's active cells what their memories foretold.
+        which: (n, N), which of the E was expected.
+        standardised: (n, N, C), what was seen.
         seen: (n, N, C), in the features' own units.
         memory: (n, N, H), what the network knows after each frame.
     """
 
     maps: Array
-    residual: Array
-    mean: Array
-    scale: Array
+    expected: Array
+    which: npt.NDArray[np.int64]
+    standardised: Array
     seen: Array
     memory: Array
+
+    @property
+    def mean(self) -> Array:
+        """(n, M, N, C), what was expected everywhere."""
+        return self._everywhere(self.expected[0])
+
+    @property
+    def scale(self) -> Array:
+        """(n, M, N, C), of what was expected everywhere."""
+        return self._everywhere(self.expected[1])
+
+    def _everywhere(self, part: Array) -> Array:
+        return np.moveaxis(part[self.which], 2, 1)
+
+    @property
+    def residual(self) -> Array:
+        """(n, M, N, C), (seen − mean) / scale of each channel."""
+        return (self.standardised[:, None] - self.mean) / self.scale
+
+    def since(self, frame: int) -> "Surprise":
+        """All but the first `frame` frames."""
+        parts = ("maps", "which", "standardised", "seen", "memory")
+        return replace(self, **{name: getattr(self, name)[frame:] for name in parts})
 
 
 class Observer:
@@ -90,12 +117,12 @@ class Observer:
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
         self._horizons, self._average_seconds = horizons, average_seconds
-        self._both_sides = both_sides(len(horizons), channels)[..., None]  # (M, C, 1)
+        self._both_sides = both_sides(len(horizons), channels).ravel()  # (Q,)
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(place.new_zeros(len(place), 1, width), place)
         # The prior of every horizon is one and the same question; the first stands for it.
-        self._prior = np.stack([part[:, 0, 0].cpu().numpy() for part in (mean, scale)])  # (2, N, C)
+        self._prior = np.stack([part[:, 0, :1].cpu().numpy() for part in (mean, scale)])  # (2, N, 1, C)
         self._last_time: float | None = None
         self._waiting: list[tuple[Array, npt.NDArray[np.float64]]] = []
         self._start()
@@ -103,7 +130,7 @@ class Observer:
     def _start(self) -> None:
         self._state: State = self._net.initial_state(len(self._place))
         # The last memories: zeros, which foretell what is usual at a place, until there is one.
-        self._memories = self._place.new_zeros(len(self._place), self._horizons[-1], self._net.input.out_features)
+        self._memories = self._place.new_zeros(self._horizons[-1], len(self._place), self._net.input.out_features)
         self._level: Array | None = None
 
     def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
@@ -130,54 +157,79 @@ class Observer:
 
     @torch.no_grad()
     def _stretch(self, cells: Array, steps: npt.NDArray[np.float64]) -> Surprise:
-        n, _, rows, columns = cells.shape
-        z = torch.from_numpy(self._standard.apply(cells))
-        active = active_cells(cells).reshape(n, -1)  # (n, N)
-        memory, self._state = self._net.watch(z.to(self._place.device), self._place, self._state)  # (N, n, H)
-        mean, scale = self._expected(memory, active)  # (n, M, N, C) each
-        seen = z.flatten(2).permute(0, 2, 1).contiguous().numpy()  # (n, N, C)
-        residual = (seen[:, None] - mean) / scale
-        strays = np.ascontiguousarray(residual.transpose(0, 1, 3, 2))
-        np.clip(strays, -FARTHEST, FARTHEST, out=strays)
-        strays *= active[:, None, None]
-        average = self._causal_average(strays, steps, came_from(cells, steps, active))  # (n, M, C, N)
-        maps = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
-        maps *= active[:, None, None]
-        maps = maps.reshape(n, -1, rows, columns)
-        measured = cells.reshape(n, cells.shape[1], -1).transpose(0, 2, 1)
-        return Surprise(maps, residual, mean, scale, measured, memory.permute(1, 0, 2).cpu().numpy())
+        n, channels, rows, columns = cells.shape
+        # Channels last in memory: so a convolution reads them fastest, and those of an active cell are found together.
+        z = np.ascontiguousarray(self._standard.apply(cells).transpose(0, 2, 3, 1))
+        active = active_cells(cells).reshape(n, -1)  # (n, N), of which P in all
+        around = torch.from_numpy(z).permute(0, 3, 1, 2).to(self._place.device)
+        memory, self._state = self._net.watch(around, self._place, self._state)  # (N, n, H)
+        memory = memory.transpose(0, 1)
+        foretold = self._foretold(memory, active)  # (2, P, M, C)
+        z = z.reshape(n, -1, channels)
+        residual = (z[active][:, None] - foretold[0]) / foretold[1]
+        strays = residual.clip(-FARTHEST, FARTHEST, out=residual).reshape(-1, len(self._both_sides))  # (P, Q)
+        average = self._causal_average(strays, steps, came_from(cells, steps, active))  # (P, Q)
+        maps = np.zeros((*active.shape, average.shape[1]), np.float32)
+        maps[active] = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
+        usual = np.repeat(self._prior, foretold.shape[2], 2)  # (2, N, M, C)
+        cell = np.arange(active.shape[1])
+        which = np.where(active, len(cell) - 1 + active.cumsum().reshape(active.shape), cell)
+        return Surprise(
+            maps=maps.reshape(n, rows, columns, -1).transpose(0, 3, 1, 2),
+            expected=np.concatenate([usual, foretold], 1),
+            which=which,
+            standardised=z,
+            seen=cells.reshape(n, channels, -1).transpose(0, 2, 1),
+            memory=memory.cpu().numpy(),
+        )
 
-    def _expected(self, memory: Tensor, active: npt.NDArray[np.bool_]) -> tuple[Array, Array]:
-        """Mean and scale, (n, M, N, C) each: what is usual, and where a cell is active what its memories foretold."""
-        memories = torch.cat([self._memories, memory], 1)  # (N, farthest horizon + n, H)
+    def _foretold(self, memory: Tensor, active: npt.NDArray[np.bool_]) -> Array:
+        """Means and scales, (2, P, M, C), of the P active cells of all frames: what is usual there, then the foretold.
+
+        Args:
+            memory: (n, N, H) after each frame.
+            active: (n, N).
+        """
+        memories = torch.cat([self._memories, memory])  # (farthest horizon + n, N, H)
         farthest = self._horizons[-1]
-        self._memories = memories[:, -farthest:].clone()  # not a view, which would keep the whole stretch in memory
-        shape = len(active), 1 + len(self._horizons), *self._prior.shape[1:]
-        mean, scale = np.empty((2, *shape), np.float32)
-        mean[:], scale[:] = self._prior[:, None]
-        at, cell = active.nonzero()
-        of, moment = (torch.from_numpy(part).to(memory.device) for part in (cell, at))
+        self._memories = memories[-farthest:].clone()  # not a view, which would keep the whole stretch in memory
+        moment, cell = active.nonzero()
+        usual = self._prior[:, cell]
+        found = np.empty((2, len(cell), 1 + len(self._horizons), usual.shape[3]), np.float32)
+        found[:, :, :1] = usual
+        at, of = (torch.from_numpy(part).to(memory.device) for part in (moment, cell))
+        place = self._place[of]
         for k, horizon in enumerate(self._horizons):
-            then = memories[of, moment + (farthest - horizon)][:, None]  # (P, 1, H) of P active cells and moments
-            foretold = self._net.predict(then, self._place[of], slice(k, k + 1))  # (P, 1, 1, C) each
-            mean[at, k + 1, cell], scale[at, k + 1, cell] = (part[:, 0, 0].cpu().numpy() for part in foretold)
-        return mean, scale
+            then = memories[at + (farthest - horizon), of][:, None]  # (P, 1, H)
+            foretold = self._net.predict(then, place, slice(k, k + 1))  # (P, 1, 1, C) each
+            for part, values in zip(found, foretold, strict=True):
+                part[:, k + 1] = values[:, 0, 0].cpu().numpy()
+        return found
 
     def _causal_average(self, strays: Array, steps: npt.NDArray[np.float64], sources: list["Sources"]) -> Array:
-        """An exponential average over time, `steps` seconds apart, which goes along with what moves."""
+        """An exponential average over time, which goes along with what moves; elsewhere nothing strays.
+
+        Args:
+            strays: (P, Q) of the active cells of all frames.
+            steps: (n,) seconds since the frame before.
+            sources: of each frame.
+        """
         rates = (1 - np.exp(-steps / self._average_seconds)).astype(np.float32)
-        level = self._level
-        if level is None:
-            level = starting_level(strays, steps.cumsum(), self._average_seconds)
+        rows = np.cumsum([0, *(len(active) for active, _, _ in sources)]).tolist()
+        if self._level is None:
+            everywhere = np.zeros((len(steps), len(self._place), strays.shape[1]), np.float32)
+            for frame, (active, _, _), (start, stop) in zip(everywhere, sources, itertools.pairwise(rows), strict=True):
+                frame[active] = strays[start:stop]
+            self._level = starting_level(everywhere, steps.cumsum(), self._average_seconds).copy()
             rates[0] = 0
+        level = self._level  # (N, Q)
         out = np.empty_like(strays)
-        for t, (current, rate, (active, around, share)) in enumerate(zip(strays, rates, sources, strict=True)):
+        for rate, (active, around, share), (start, stop) in zip(rates, sources, itertools.pairwise(rows), strict=True):
             if rate:  # else it starts here, and nothing came from anywhere
-                level = level.copy()
-                level[..., active] = (level[..., around] * share).sum(-1)
-            level = level + rate * (current - level)
-            out[t] = level
-        self._level = level.copy()
+                came = np.einsum("aiq,ai->aq", level[around], share)
+                level *= 1 - rate
+                level[active] = came + rate * (strays[start:stop] - came)
+            out[start:stop] = level[active]
         return out
 
 
