@@ -155,7 +155,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(project: Path) -> Path:
     """The same after one `dvc repro`, committed. Read it; to change it, take a `copy`."""
     repo = shutil.copytree(project, project.with_name("done"))
-    assert repro(repo).ran == ["index", "features", "train", "gate", "score", "tables", "evaluate", "report"]
+    stages = ["params", "index", "features", "train", "gate", "score", "tables", "evaluate", "report"]
+    assert repro(repo).ran == stages
     commit(repo)
     return repo
 
@@ -260,7 +261,7 @@ def made_for(names: set[str]) -> set[Path]:
 def test_changed_params_redo_what_they_touch(copy: Path) -> None:
     change_params(copy, report={"max_events": 1}, demo={"seed": 8}, gate={"confidence": 0.9})
     run = repro(copy)
-    assert run.ran == ["gate", "report"]  # which chose the same model again; the demo is not used here
+    assert run.ran == ["params", "gate", "report"]  # which chose the same model again; the demo is not used here
 
 
 def test_gate_keeps_the_champion_or_takes_the_candidate(copy: Path, done: Path) -> None:
@@ -269,7 +270,7 @@ def test_gate_keeps_the_champion_or_takes_the_candidate(copy: Path, done: Path) 
     version = results.metrics(repo=done)["train"]["gate"]["version"]
     change_params(copy, train={"learning_rate": 1e-9})
     run = repro(copy)
-    assert run.ran == ["train", "gate", "report"]
+    assert run.ran == ["params", "train", "gate", "report"]
     row = results.load("promotions", repo=copy).iloc[0]
     assert not row["promoted"] and row["champion_version"] == version
     assert "the candidate is worse" in row["reason"] and row["difference_low"] > 0
@@ -278,7 +279,7 @@ def test_gate_keeps_the_champion_or_takes_the_candidate(copy: Path, done: Path) 
     assert "the candidate is worse" in (copy / "data/report/index.html").read_text(encoding="utf-8")
 
     change_params(copy, train={"learning_rate": 0.02, "seed": 1, "epochs": 6})  # learns longer than the champion did
-    assert repro(copy, "gate").ran == ["train", "gate"]
+    assert repro(copy, "gate").ran == ["params", "train", "gate"]
     row = results.load("promotions", repo=copy).iloc[0]
     assert row["promoted"] and row["champion_version"] == version != row["candidate_version"], row["reason"]
     card = json.loads((copy / "data/model/gate/model.json").read_text())
@@ -426,10 +427,24 @@ def test_a_mistake_is_one_sentence(
     check_sentence(f"error: {caught.value}", words)
 
 
+def test_a_mistake_in_params_of_a_late_stage_costs_nothing_that_was_made(copy: Path, done: Path) -> None:
+    before = (copy / "params.yaml").read_text()
+    change_params(copy, alarms={"per_hour": "often", "perhour": 1.0})  # the gate reads them
+    run = repro(copy, fails=True)
+    assert run.ran == ["params"]
+    check_mistake(run, ["params.yaml", "`alarms.per_hour`", "'often'", "`alarms.perhour` is not a key", "merge_"])
+    made = outputs(done)
+    assert outputs(copy) == {name: made[name] for name in made if name != "data/params.checked"}
+
+    (copy / "params.yaml").write_text(before)
+    assert repro(copy).ran == []
+    assert outputs(copy) == made and git(copy, "status", "--porcelain") == ""
+
+
 def test_too_little_footage_is_one_sentence(copy: Path) -> None:
     change_params(copy, train={"block_seconds": 60.0})
     run = repro(copy, fails=True)
-    assert run.ran == ["train"]
+    assert run.ran == ["params", "train"]
     check_mistake(run, ["camera gate", "1.0 minutes", "2 blocks", "at least 3"])
 
 

@@ -50,6 +50,7 @@ PICTURES = (
     *("embed", "flow", "media"),
 )
 MADE_BY_HAND = {f"data/{name}" for name in ("champion", "start", "feedback.csv", "retired.csv", "withdrawn.csv")}
+CHECKED = "data/params.checked"  # what the first stages wait for, and do not read
 # Which modules may import a package.
 ONLY_IN = {
     "av": {"vidrnn.decode", "vidrnn.encode"},
@@ -257,7 +258,7 @@ def test_the_command_names_what_the_stage_reads_and_writes(name: str) -> None:
     assert len(arguments) == len(main.args.args)
 
     outs = paths(stage, "outs", "metrics", "plots")
-    data = [path for path in paths(stage, "deps") if not is_code(path)]
+    data = [path for path in paths(stage, "deps") if not is_code(path) and path != CHECKED]
     assert outs
     for path in [*outs, *data]:
         assert any(related(path, argument) for argument in arguments), path
@@ -281,7 +282,17 @@ def test_every_input_comes_from_a_stage_or_from_the_user() -> None:
     made = [path for stage in stages.values() for path in paths(stage, "outs", "metrics", "plots")]
     assert len(set(made)) == len(made)
     read = {path for stage in stages.values() for path in paths(stage, "deps") if not is_code(path)}
-    assert read - set(made) == {"${data.videos}", "${data.labels}", *MADE_BY_HAND}
+    assert read - set(made) == {"params.yaml", "${data.videos}", "${data.labels}", *MADE_BY_HAND}
+
+
+def test_every_stage_waits_until_params_are_checked() -> None:
+    stages = pipeline()
+    waits = {"params"}
+    for _ in stages:
+        made = {CHECKED, *(out for name in waits for out in paths(stages[name], "outs", "metrics", "plots"))}
+        waits |= {name for name, stage in stages.items() if made & set(paths(stage, "deps"))}
+    assert waits == set(stages)
+    assert paths(stages["params"], "outs") == [CHECKED]
 
 
 # Which params a stage reads: functions are followed from the stage's module by name, and in each the attributes of what
