@@ -19,7 +19,7 @@ from vidrnn.windows import Block, CellReader, active_cells
 
 Array = npt.NDArray[np.float32]
 _RUN_IN_SECONDS = 2.0  # before a block, from which it is watched: in use, too, memory is there before an alarm is
-_STANDS_OUT = 1.5  # times the median block's mean score: far more than one ordinary block differs from another
+_STANDS_OUT = 4 / 3  # times the median block's mean score: ordinary blocks differ about as much from one another
 _UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
 
 
