@@ -61,6 +61,8 @@ def write_drawn(plans: list[Plan], features: Path, params: Params) -> pa.Table:
             schema=schema,
         )
         write_table(video_path(features / "cells", *key.values()), table, schema, {"digest": ""})
+        views = SCHEMAS["views"].empty_table()  # no picture, and no camera that could do anything
+        write_table(video_path(features / "views", *key.values()), views, SCHEMAS["views"])
         made_of = digest([plan.seed, plan.num_frames])
         rows.append({**key, "sha256": made_of, "digest": made_of, "num_analysed": len(cells)})
     write_table(features / "decoded.parquet", SCHEMAS["decoded"].empty_table(), SCHEMAS["decoded"])  # nothing was

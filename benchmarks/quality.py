@@ -4,10 +4,11 @@ it what it must beat on the same features.
     python -m benchmarks.quality --data DIR [DIR ...] [--seeds N] [--no-variants] [--json FILE]
 
 Each DIR holds `videos/` (training clips below a folder named train, test clips below one named test) and `labels/`.
-Nothing is chosen by labels: global score scale, threshold and epoch from ordinary footage alone. The
-headline is `auroc_micro_ema`, causal; the columns after it marked * use the future and stand here for comparison with
-papers. A second table has the false alarms that thresholds of 1, 10 and 60 an hour allow for on the test frames that
-labels call ordinary, and those that came (`benchmarks.calibration` says how they are counted).
+No weight, threshold or epoch is chosen by labels, and one score scale serves all clips; but how scores are formed was
+compared on Ped2 while it was made (docs/benchmarks.md). The headline is `auroc_micro_ema`, causal; the columns after it
+marked * use the future and stand here for comparison with papers. A second table has the false alarms that thresholds
+of 1, 10 and 60 an hour allow for on the test frames that labels call ordinary, and those that came
+(`benchmarks.calibration` says how they are counted).
 """
 
 import json

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from vidrnn.calibration import Calibration, Questions, Tail
+from vidrnn.camera import View
 from vidrnn.checkpoint import save_model
 from vidrnn.embeddings import Usual
 from vidrnn.features import CHANNELS, ROWS
@@ -19,6 +21,7 @@ from vidrnn.storage import video_path, write_json, write_table
 from vidrnn.windows import MODELLED, CellReader, blocks_of, standard_of
 
 TICKS = 1000  # a second
+USUAL = View(agreement=0.9, detail=1.0, contrast=40.0, change=2.0, shift_x=0.0, shift_y=0.0)
 
 
 def walking(num_rows, columns, seed, speed=0.3):
@@ -70,6 +73,12 @@ def write_regions(path, rows):
     write_table(path, pa.table({name: columns[name] for name in schema.names}, schema=schema), schema)
 
 
+def write_views(path, views, ticks, step=1):
+    """How pictures compare with their background: of every `step`th source frame, at these pts."""
+    rows = [asdict(view) | {"frame_index": step * k, "pts": ticks[k]} for k, view in enumerate(views)]
+    write_table(path, pa.Table.from_pylist(rows, schema=SCHEMAS["views"]), SCHEMAS["views"])
+
+
 def write_shots(path, shots):
     """Signatures of frames: (pts, (S, S) uint8) each."""
     schema = SCHEMAS["shots"]
@@ -110,13 +119,17 @@ class Footage:
         self.features = root / "features"
         self._index, self._decoded, self._training = [], [], []
 
-    def add(self, video_id, cells, times=None, trains=True, scored=True, warmup=5, regions=(), size=(64, 48)):
-        """A video of camera `video_id.split("/")[0]`."""
+    def add(
+        self, video_id, cells, times=None, trains=True, scored=True, warmup=5, regions=(), size=(64, 48), views=None
+    ):
+        """A video of camera `video_id.split("/")[0]`; its camera shows its own view unless `views` say otherwise."""
         camera_id = video_id.split("/")[0]
         sha256 = hashlib.sha256(cells.tobytes()).hexdigest()
         made = hashlib.sha256(f"{video_id}{sha256}".encode()).hexdigest()
         path = write_cells(video_path(self.features / "cells", camera_id, video_id), cells, times, warmup, made)
         write_regions(video_path(self.features / "regions", camera_id, video_id), regions)
+        views = [USUAL] * len(cells) if views is None else views
+        write_views(video_path(self.features / "views", camera_id, video_id), views, range(len(views)))
         seconds = len(cells) / 10
         key = {"camera_id": camera_id, "video_id": video_id, "sha256": sha256}
         self._index.append(

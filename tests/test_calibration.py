@@ -76,11 +76,26 @@ def test_a_question_is_measured_by_its_highest_cell(frames, seed, shape, size):
     width = widths([maps])
     asked = Questions.measure(width, [maps])
     for q in range(3):
-        highest = [max(float(maps[t, q, r, c] / width[q, r, c]) for r, c in np.ndindex(shape)) for t in range(frames)]
+        highest = [
+            max(float(maps[t, q, r, c] / width[q, r, c]) for r, c in np.ndindex(shape))
+            for t in range(frames)
+            if maps[t].any()
+        ] or [0.0]
         base = quantile(highest, 0.9)
         above = [value - base for value in highest if value > base]
         assert asked.base[q] == pytest.approx(max(base, 0.5), rel=1e-6, abs=1e-4)
         assert asked.excess[q] == pytest.approx(max(np.mean(above) if above else 0, 0.1), rel=1e-6, abs=1e-4)
+
+
+@given(st.integers(0, 500), st.integers(0, 2**16))
+@settings(max_examples=20, deadline=None)
+def test_footage_in_which_nothing_moves_changes_no_measure(num_empty, seed):
+    maps = surprises(seed)
+    padded = [maps, np.zeros((num_empty, *maps.shape[1:]), np.float32)]
+    np.testing.assert_array_equal(widths(padded), widths([maps]))
+    alone, among = Questions.measure(widths([maps]), [maps]), Questions.measure(widths([maps]), padded)
+    np.testing.assert_array_equal(among.base, alone.base)
+    np.testing.assert_array_equal(among.excess, alone.excess)
 
 
 @given(st.lists(st.integers(0, 39), max_size=6), st.integers(0, 2**16))
@@ -202,27 +217,60 @@ def test_what_is_farthest_in_thousands_of_channels_stays_finite():
     assert np.isfinite(score.astype(np.float16)).all() and score.min() > math.log(10)
 
 
-TAILS = st.builds(Tail, st.floats(0, 5), st.integers(1, 500), st.floats(0.01, 5), st.floats(0.01, 1000))
+@st.composite
+def tails(draw):
+    base, count = draw(st.floats(0, 5)), draw(st.integers(1, 500))
+    counted = []
+    for _ in range(draw(st.integers(0, 4))):  # ever lower levels, with ever more peaks
+        level, before = counted[-1] if counted else (base, count)
+        counted.append((level - draw(st.floats(0.01, 2)), before + draw(st.integers(1, 500))))
+    return Tail(base, count, draw(st.floats(0.01, 5)), draw(st.floats(0.01, 1000)), tuple(counted[::-1]))
 
 
-@given(TAILS, st.lists(SCORES, min_size=2, max_size=10))
+def most(tail):
+    """How often, an hour, it says that anything happens."""
+    return (tail.counted[0][1] if tail.counted else tail.count) / tail.hours
+
+
+@given(tails(), st.lists(SCORES, min_size=2, max_size=10))
 def test_higher_scores_are_rarer(tail, scores):
     rates = [tail.per_hour(score) for score in sorted(scores)]
     assert all(before >= after for before, after in itertools.pairwise(rates))
-    assert rates[0] <= tail.count / tail.hours * (1 + 1e-9)
+    assert rates[0] <= most(tail) * (1 + 1e-9)
+    assert all(math.isclose(tail.per_hour(level), count / tail.hours) for level, count in tail.counted)
 
 
-@given(TAILS, st.floats(1e-6, 1))
+@given(tails(), st.floats(1e-6, 1))
 def test_threshold_and_rate_are_each_others_inverse(tail, share):
-    accepted = share * tail.count / tail.hours
+    accepted = share * most(tail)
     threshold = tail.threshold(accepted)
-    assert threshold >= tail.base and math.isclose(tail.per_hour(threshold), accepted, rel_tol=1e-6)
+    assert threshold >= tail.lowest and math.isclose(tail.per_hour(threshold), accepted, rel_tol=1e-6)
     assert tail.threshold(accepted / 2) > threshold
 
 
-@given(TAILS)
-def test_more_alarms_than_there_are_peaks_put_the_threshold_at_the_base(tail):
-    assert tail.threshold(2 * tail.count / tail.hours) == tail.base
+@given(tails())
+def test_more_alarms_than_there_are_peaks_put_the_threshold_at_the_lowest_level(tail):
+    assert tail.threshold(2 * most(tail)) == tail.lowest
+
+
+@pytest.mark.parametrize("hours", [0.5, 10.0])
+def test_a_quiet_place_is_measured_by_those_who_pass(hours):
+    """Eighteen an hour, ten seconds each, all alike: how empty the rest is says nothing of how high they score."""
+    rng = np.random.default_rng(3)
+    times = np.arange(0, hours * 3600, 0.1)
+    scores = np.zeros(len(times), np.float32)
+    begins = np.arange(100, len(times) - 200, 2000)
+    for begin in begins:
+        scores[begin : begin + 100] = np.sin(np.linspace(0, np.pi, 100)) * rng.normal(3, 0.4)
+    tail = Tail.measure([(scores, times)], 2.0)
+    highest = sorted(merged_peaks(scores, times, 1.0, 2.0))
+    assert tail.threshold(1.0) < highest[-1] + (1.5 if hours < 1 else 0.5)
+    if hours > 1:  # then it is counted, and not foretold
+        for accepted in (10.0, 5.0):
+            seen = len(merged_peaks(scores, times, tail.threshold(accepted), 2.0)) / hours
+            assert seen == pytest.approx(accepted, rel=0.4)
+    dense = np.concatenate([np.stack([scores, times])[:, b : b + 100] for b in begins], axis=1)
+    assert Tail.measure([(dense[0].astype(np.float32), dense[1])], 2.0).base == pytest.approx(tail.base, rel=0.01)
 
 
 def peaky(rng, hours, excess):
@@ -238,24 +286,25 @@ def test_a_measured_tail_keeps_its_promise(seed):
     rng = np.random.default_rng(seed)
     scores, times = peaky(rng, 10, 0.7)
     tail = Tail.measure([(part, times[: len(part)]) for part in np.split(scores, 10)], 2.0)
-    assert tail.excess == pytest.approx(0.7, rel=0.05)
+    assert tail.excess == pytest.approx(0.7, rel=0.3) and 100 <= tail.count < 300
+    assert [count for _, count in tail.counted] == sorted((count for _, count in tail.counted), reverse=True)
     new, new_times = peaky(rng, 100, 0.7)
     for accepted in (50.0, 5.0, 1.0):
         seen = len(merged_peaks(new, new_times, tail.threshold(accepted), 2.0))
         low, high = poisson.interval(0.999, accepted * 100)
-        assert low * 0.75 <= seen <= high * 1.25  # the tail itself is known from 2000 peaks
+        assert low * 0.6 <= seen <= high * 1.5  # the tail itself is known from little more than a hundred peaks
 
 
 @pytest.mark.parametrize("count", [3, 10, 100])
-def test_a_tail_of_few_peaks_keeps_its_promise_on_average_over_what_they_could_have_been(count):
+def test_a_tail_of_few_peaks_promises_too_much_as_often_as_too_little(count):
     """An hour a draw: how often the next peak lies above the threshold of one that only `count` peaks are known for."""
     rng = np.random.default_rng(count)
     for promised in (count / 3, count / 20):
-        seen = []
-        for excess in rng.exponential(0.5, (20000, count)).mean(1):
-            above = Tail(1.0, count, float(excess), 1.0).threshold(promised) - 1.0
-            seen.append(count * math.exp(-above / 0.5))
-        assert np.mean(seen) == pytest.approx(promised, rel=0.05)
+        excesses = rng.exponential(0.5, (20000, count)).mean(1)
+        above = np.array([Tail(1.0, count, float(excess), 1.0).threshold(promised) - 1.0 for excess in excesses])
+        seen = count * np.exp(-above / 0.5)
+        steps = math.log(count / promised) / (3 * count)  # the median of a mean of few lies below it by this share
+        assert np.median(seen) == pytest.approx(promised * math.exp(steps), rel=0.05)
     assert Tail(1.0, 10**6, 0.5, 1.0).threshold(1.0) == pytest.approx(1 + 0.5 * math.log(10**6), rel=1e-4)
 
 
@@ -264,8 +313,11 @@ def test_a_tail_of_few_peaks_keeps_its_promise_on_average_over_what_they_could_h
 def test_a_tail_counts_merged_peaks_above_its_base(blocks, merge_seconds):
     series = [(np.array(block, np.float32), np.arange(len(block), dtype=float)) for block in blocks]
     tail = Tail.measure(series, merge_seconds)
-    everything = sorted(float(np.float32(score)) for block in blocks for score in block)
-    place = 0.8 * (len(everything) - 1)
+    everything = sorted(float(np.float32(score)) for block in blocks for score in block if np.float32(score) > 0.01)
+    if not everything:
+        assert tail.base == 0 and tail.count <= 1
+        return
+    place = 0.6 * (len(everything) - 1)
     below = everything[math.floor(place)]
     assert below <= tail.base + 1e-4 and tail.base <= everything[math.ceil(place)] + 1e-4
     peaks = []
@@ -300,7 +352,7 @@ def test_a_tail_of_a_single_frame_is_a_tail():
 @settings(max_examples=30, deadline=None)
 def test_a_calibration_from_its_card_gives_the_very_same_scores(seed, size):
     maps = surprises(seed, size=size)
-    calibration = Calibration(Questions.measure(widths([maps]), [maps]), Tail(0.1, 3, 0.7, 1 / 7))
+    calibration = Calibration(Questions.measure(widths([maps]), [maps]), Tail(0.1, 3, 0.7, 1 / 7, ((0.05, 9),)))
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
     assert again.tail == calibration.tail
     for name, values in vars(calibration.questions).items():
@@ -314,6 +366,8 @@ def test_held_out_footage_counts_the_alarms_that_a_promise_would_have_raised():
     block = HeldOut(0.5, [1.1, tail.threshold(0.1), 4.0], tail)
     assert [block.alarms(rate) for rate in (100.0, 1.0, 0.1001, 0.01, 1e-6)] == [3, 3, 2, 1, 0]
     assert HeldOut.from_json(json.loads(json.dumps({"hours": 0.5, "peaks": block.peaks, "tail": vars(tail)}))) == block
+    before = {name: value for name, value in vars(tail).items() if name != "counted"}  # as older cards have it
+    assert Tail.from_json(before) == tail
 
 
 @pytest.mark.parametrize(("times", "seconds"), [([], 0), ([3.0], 0), ([1.0, 1.5], 1.0), ([0, 1, 2, 10], 11)])

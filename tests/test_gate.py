@@ -285,6 +285,24 @@ def test_false_alarms_are_counted_at_the_threshold_that_a_model_has(footage, goo
     assert rows[2]["measure"] == "score_drift" and rows[2]["candidate_value"] == 0  # the same weights and scores
 
 
+def test_what_stood_out_does_not_judge_unless_it_was_held_out(decide, footage, good, tmp_path):
+    """Of the seven blocks, the champion left two out since they stood out, and one of them it held out anyway."""
+    own = load_card(good / "gate")["footage"]
+    keys = sorted(block.key for block in training_blocks(footage.features, footage.training, "gate", PARAMS))
+    new_to_both = [key for key in keys if key not in own["fit"]]
+    left_out, held_out = new_to_both[:2]
+    trimmed = {"held_out": [key for key in own["held_out"] if key != left_out], "trimmed": [left_out, held_out]}
+    champion = changed(good, tmp_path / "champion", footage={**own, **trimmed})
+    candidate = changed(good, tmp_path / "candidate", noise=0.3, footage={**own, "held_out": [held_out]})
+    row, _ = decide(candidate, champion)
+    sides = [
+        np.array([nll for nll, _, _ in watched(footage, root, {*own["fit"], left_out})])
+        for root in (candidate, champion)
+    ]
+    assert len(sides[0]) == len(new_to_both) - 1
+    assert (row["candidate_value"], row["champion_value"]) == pytest.approx(tuple(side.mean() for side in sides))
+
+
 def test_a_candidate_that_raises_more_false_alarms_is_refused(footage, good, tmp_path):
     """Seven blocks in which one raises an alarm and the other none are more than chance."""
     own = load_card(good / "gate")["footage"]

@@ -9,7 +9,7 @@ import pytest
 from conftest import blank, write_clip
 
 from vidrnn.decode import VideoReader, open_video
-from vidrnn.events import CLIP_SECONDS, clip_bounds, clip_interval
+from vidrnn.events import CLIP_SECONDS, HEAT, clip_bounds, clip_interval
 from vidrnn.media import CLIP_BYTES, CLIP_WIDTH, heat_map, write_media
 from vidrnn.schema import SCHEMAS, scores_schema
 from vidrnn.storage import write_table
@@ -36,7 +36,7 @@ def show(
     frames = [blank("frames", time_seconds=t, pts=p) for t, p in zip(times.tolist(), pts.tolist(), strict=True)]
     event = blank("events", event_id="e", onset_seconds=onset, offset_seconds=offset, peak_seconds=peak)
     cells = np.zeros((len(pts), 2, 3), np.float16)
-    cells[:, 1, 2] = 4
+    cells[np.arange(len(pts)), np.arange(len(pts)) % 2, np.arange(len(pts)) // 2 % 3] = 4  # the highest goes round
     schema = scores_schema(2, 3)
     rows = {field.name: [0] * len(pts) for field in schema if field.name not in ("pts", "cells", "reason_quantity")}
     rows |= {"pts": pts, "valid": [True] * len(pts), "reason_quantity": [None] * len(pts)}
@@ -112,6 +112,13 @@ def test_frames_between_two_times_are_those_of_the_whole(source):
                 due = pts + step
         assert [pts for pts, _ in found] == expected
         assert all(np.array_equal(picture, whole[pts]) for pts, picture in found)
+
+
+@pytest.mark.parametrize("row", [0, 45, 63, 64, 65, 99])  # two groups of rows
+def test_the_heat_map_of_an_event_is_that_of_its_highest_frame(source, tmp_path, row):
+    show(source, tmp_path, 0.1 * row, 0.1 * row + 0.1, 0.1 * row, TimeBase(1, 1000))
+    opaque = cv2.imread(str(tmp_path / f"e{HEAT}"), cv2.IMREAD_UNCHANGED)[..., 3]
+    assert np.unravel_index(opaque.argmax(), opaque.shape) == (row % 2, row // 2 % 3)
 
 
 def test_a_heat_map_is_red_and_dense_where_cells_score():

@@ -29,9 +29,10 @@ def test_names_are_shown_and_quoted_so_that_nothing_hides_in_them():
 @pytest.mark.parametrize(
     ("per_hour", "words"),
     [
-        (0.0, "less than once in 100 years"),
-        (1e-9, "less than once in 100 years"),
-        (1 / (8766 * 12), "about once in 12 years"),
+        (0.0, "less than once a year"),
+        (1e-9, "less than once a year"),
+        (1 / (8766 * 12), "less than once a year"),
+        (1 / (8766 * 0.9), "about once in 11 months"),
         (1 / (24 * 100), "about once in 3.3 months"),
         (1 / (24 * 9), "about once in 9 days"),
         (1 / 12, "about once in 12 hours"),

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from synthetic import small_params
 
 from benchmarks.calibration import Row, Watched, _stretches, figures, row_of, table, watched_plans
-from benchmarks.drawn import RATE, draw_cells
+from benchmarks.drawn import RATE, DrawnJob, draw_cells, score_drawn, write_drawn
 from vidrnn.calibration import Tail
 from vidrnn.decode import VideoReader
 from vidrnn.demo import render_file
@@ -16,6 +17,7 @@ from vidrnn.demo_plan import plan_demo, plan_file
 from vidrnn.features import CHANNELS, FeatureExtractor, Grid, working_picture
 from vidrnn.metrics import poisson_interval
 from vidrnn.params import load_params
+from vidrnn.train import train
 
 PARAMS = load_params()
 
@@ -102,3 +104,14 @@ def test_drawn_cells_are_like_those_of_the_footage(tmp_path: Path):
     both = (filmed[after, moving] > 0.15) & (drawn[after, moving] > 0.15)
     assert both.sum() > 100
     assert np.corrcoef(filmed[after, velocity][both], drawn[after, velocity][both])[0, 1] > 0.8
+
+
+def test_a_model_learns_from_drawn_cells_and_watches_them(tmp_path):
+    params = small_params()
+    plans = [plan_file("north-gate", "train", f"north-gate/{k}.mp4", 120, (1, 0, k), (), 10) for k in range(3)]
+    training = write_drawn(plans, tmp_path / "features", params)
+    train(tmp_path / "features", training, params, tmp_path / "model")
+    scores, seconds = score_drawn(DrawnJob(plans[0], tmp_path / "model/north-gate", params))
+    warmup = round(params.features.warmup_seconds * RATE)
+    assert len(scores) == len(seconds) == 120 * RATE // 10 - warmup
+    assert seconds[0] == params.features.warmup_seconds and np.isfinite(scores).all() and scores.max() > 0

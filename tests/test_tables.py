@@ -1,7 +1,8 @@
 import copy
 import hashlib
+import math
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -9,9 +10,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from synthetic import save_camera_model, write_regions, write_shots
+from synthetic import USUAL, save_camera_model, write_regions, write_shots, write_views
 
-from vidrnn.camera import View
 from vidrnn.cards import camera_dir
 from vidrnn.decode import VideoReader, open_video
 from vidrnn.encode import VideoWriter
@@ -27,7 +27,6 @@ from vidrnn.windows import MODELLED
 ALARMS = AlarmsParams(per_hour=1.0, merge_seconds=1.0)
 TAIL = (1.0, 10, 0.5, 1.0)  # base, count, excess, hours: one an hour is at 1 + ½ · 10 (10^⅒ − 1) = 2.29
 EVENING = datetime(2026, 3, 1, 22, tzinfo=UTC)
-USUAL = View(agreement=0.9, detail=1.0, contrast=40.0, change=2.0, shift_x=0.0, shift_y=0.0)
 NUM_FRAMES, STEP = 60, 2  # source frames, and every which of them is analysed
 WINDOWS = ((0, 10), (5, 15), (20, 30))  # analysed frames
 
@@ -99,13 +98,9 @@ class Scored:
             self.skipped[video_id] = "not scored: no model"
         else:
             self._write_scores(key, base, ticks[::STEP], scores)
-            self._write_views(key, ticks[::STEP], views or [USUAL] * len(scores))
+            path = video_path(self.root / "features" / "views", key["camera_id"], key["video_id"])
+            write_views(path, views or [USUAL] * len(scores), ticks[::STEP], STEP)
         return self
-
-    def _write_views(self, key, ticks, views):
-        rows = [asdict(view) | {"frame_index": STEP * k, "pts": ticks[k]} for k, view in enumerate(views)]
-        path = video_path(self.root / "features" / "views", key["camera_id"], key["video_id"])
-        write_table(path, pa.Table.from_pylist(rows, schema=SCHEMAS["views"]), SCHEMAS["views"])
 
     def _write_scores(self, key, base, ticks, scores):
         count = len(ticks)
@@ -240,7 +235,7 @@ def test_events_are_exact_and_exclude_their_end(made, video_id):
             assert float(end) == pytest.approx(row["duration_seconds"])
         assert event["event_id"] == hashlib.sha256(f"{row['sha256']}:{onset['pts']}".encode()).hexdigest()[:16]
         assert (event["peak_seconds"], event["peak_score"]) == (top["time_seconds"], top["score"])
-        assert event["rarity"] == pytest.approx(10 * (1 + (top["score"] - 1) / 5) ** -10) and event["rarity"] < 1
+        assert event["rarity"] == pytest.approx(10 * math.exp(-(top["score"] - 1) / 0.5)) and event["rarity"] < 1
         assert [event[name] for name in ("x0", "y0", "x1", "y1")] == [peak, peak + 1, peak + 2, peak + 3]
         quantity, sentence = explain(top["reason_quantity"], 0, -0.1, 0.2, 0.9)
         assert (event["reason_quantity"], event["reason"]) == (quantity, sentence)
@@ -409,8 +404,14 @@ SENTENCES = {
     ),
     ("person_speed", 0, 0.1, 0.2, 0.01): ("speed", f"moves at 0.01 picture heights a second where 0.10–0.20 {HERE}"),
     ("difference", 0, -0.1, 0.1, 0.3): ("shape", f"stands out by 30% of full brightness where 0%–10% {HERE}"),
-    ("gradient0", 0, -0.1, 0.1, 0.3): ("shape", f"has upright edges of strength 0.300 where 0.000–0.100 {HERE}"),
-    ("gradient3", 5, 0.0, 0.1, 0.3): ("shape", f"has level edges of strength 0.300 where 0.000–0.100 {BEFORE}"),
+    ("gradient0", 0, -0.1, 0.1, 0.3): (
+        "shape",
+        f"is shaped otherwise: upright edges of strength 0.300 where 0.000–0.100 {HERE}",
+    ),
+    ("gradient3", 5, 0.0, 0.1, 0.3): (
+        "shape",
+        f"is shaped otherwise: level edges of strength 0.300 where 0.000–0.100 {BEFORE}",
+    ),
     ("value 3", 0, 0.1, 0.3, 0.71): ("value", f"value 3 is 0.71 where 0.1–0.3 {HERE}"),
     ("value speed", 5, -0.1, 0.3, -2.0): ("value", f"value speed is -2 where -0.1 to 0.3 {BEFORE}"),
     ("value 0", 0, 299.9986, 300.0014, 300.5): ("value", f"value 0 is 300.5 where 299.9986–300.0014 {HERE}"),

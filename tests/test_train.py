@@ -1,24 +1,28 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from synthetic import Footage, files_of, small_params, walking
+from synthetic import USUAL, Footage, files_of, small_params, walking
 
 import vidrnn.heldout
+import vidrnn.train
 from vidrnn.calibration import HeldOut, Questions, Tail, seconds_of, widths
 from vidrnn.cards import camera_dir, load_card
 from vidrnn.checkpoint import load_model, load_weights
 from vidrnn.errors import FootageError, ParamsError
 from vidrnn.events import causal_average
-from vidrnn.heldout import block_times, calibrate, likelihood, standing_out
+from vidrnn.heldout import block_times, calibrate, likelihood, may_stand_out, standing_out
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import write_json
+from vidrnn.timebase import RateSampler, TimeBase
 from vidrnn.train import train, training_blocks
-from vidrnn.windows import ACTIVE_SHARE, MODELLED, CellReader, file_of
+from vidrnn.windows import ACTIVE_SHARE, MODELLED, Block, CellReader, file_of
 
 torch.set_num_threads(1)
 
@@ -186,23 +190,22 @@ def test_horizons_that_fall_on_one_frame_are_one_sentence(footage, tmp_path):
 
 
 def test_a_calibration_is_measured_on_what_it_says(footage, trained):
-    """Rates from held-out blocks alone, each block judged by the others; the likelihood in the features' own units."""
+    """Rates from held-out blocks alone, each scored and judged by the others; the likelihood in the features' units."""
     _, _, out = trained
     model = load_camera_model(out / "gate")
     blocks = training_blocks(footage.features, footage.training, "gate", small_params())[:3]
     calibration, heldout = calibrate(model, blocks[:2], blocks[2:], 2.0)
-    series, measured, total, count = [], [], 0.0, 0
+    seen, measured, total, count = [], [], 0.0, 0
     for block in blocks:
         times, valid = block_times(block)
         ((_, stretch), *more) = observe(model, CellReader(), block.path, times, block.start, block.stop)
         stretches = [stretch, *(part for _, part in more)]
         maps = np.concatenate([part.maps for part in stretches])
-        raw = calibration.questions.score(maps).max((1, 2))
         times, valid = times[block.start : block.stop], valid[block.start : block.stop]
         measured.append(maps[valid])
         if block is blocks[2]:  # was fitted: it tells how far questions stray, but of no rate and no likelihood
             continue
-        series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
+        seen.append((maps, times, valid))
         cells = CellReader().rows(block.path, block.start, block.stop)
         residual, scale = (
             np.concatenate([getattr(part, name) for part in stretches]) for name in ("residual", "scale")
@@ -214,12 +217,36 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
     asked = Questions.measure(widths(measured), measured)
     for name, values in vars(asked).items():
         np.testing.assert_allclose(getattr(calibration.questions, name), values, atol=1.1e-4)
-    assert calibration.tail == Tail.measure(series, 2.0)
+    series = []
+    for k, (maps, times, valid) in enumerate(seen):
+        others = [part for j, part in enumerate(measured) if j != k]
+        raw = Questions.measure(widths(others), others).score(maps).max((1, 2))
+        series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
+    tail = Tail.measure(series, 2.0)
+    assert (calibration.tail.count, calibration.tail.hours) == (tail.count, tail.hours)
+    assert (calibration.tail.base, calibration.tail.excess) == pytest.approx((tail.base, tail.excess), rel=1e-3)
     assert heldout["nll"] == pytest.approx(total / count, abs=1e-4)
     for k, block in enumerate(heldout["blocks"]):
-        judged = HeldOut.from_json(block)
-        assert judged.tail == Tail.measure([series[1 - k]], 2.0) and judged.hours == seconds_of(series[k][1]) / 3600
+        judged, other = HeldOut.from_json(block), Tail.measure([series[1 - k]], 2.0)
+        assert judged.hours == seconds_of(series[k][1]) / 3600 and judged.tail.count == other.count
+        assert judged.tail.base == pytest.approx(other.base, rel=1e-3)
         assert all(peak > judged.tail.base for peak in judged.peaks)
+
+
+def test_many_blocks_are_scored_by_what_they_were_measured_for_and_few_in_turns(footage, trained, monkeypatch):
+    """One of many changes next to nothing; of few each looks calmer by itself than by the others."""
+    _, _, out = trained
+    model = load_camera_model(out / "gate")
+    blocks = training_blocks(footage.features, footage.training, "gate", small_params())
+    by_others, _ = calibrate(model, blocks, [], 2.0)
+    monkeypatch.setattr(vidrnn.heldout, "_TURNS", 2)
+    by_half, _ = calibrate(model, blocks, [], 2.0)
+    monkeypatch.setattr(vidrnn.heldout, "_UNIT_BLOCKS", len(blocks) - 1)
+    by_all, _ = calibrate(model, blocks, [], 2.0)
+    for name in ("width", "base", "excess"):  # the measure of what is usual is one and the same
+        np.testing.assert_array_equal(getattr(by_all.questions, name), getattr(by_others.questions, name))
+    thresholds = [made.tail.threshold(1.0) for made in (by_all, by_others, by_half)]
+    assert thresholds[0] < thresholds[1] and thresholds[0] < thresholds[2]
 
 
 @pytest.mark.parametrize("num_runs", [0, 1, 3])
@@ -267,7 +294,74 @@ def test_what_stands_out_is_found_beyond_the_first_blocks_too(tmp_path, monkeypa
     for first in (20, 7, 5):
         monkeypatch.setattr(vidrnn.heldout, "_UNIT_BLOCKS", first)
         assert standing_out(model, blocks, 0.25) == {blocks[k].key for k in running}
-    assert len(standing_out(model, blocks, 0.2)) == 3 and len(standing_out(model, blocks[1:], 0.1)) == 0
+        known = {blocks[0].key}
+        assert standing_out(model, blocks, 0.25, known) == {blocks[k].key for k in running}
+        assert standing_out(model, blocks, 0.001, known) == known
+    few = standing_out(model, blocks, 0.14)  # two of all, and they may be anywhere
+    assert len(few) == 2 and few < {blocks[k].key for k in running}
+    monkeypatch.undo()
+    assert [may_stand_out(15, share) for share in (0, 0.05, 0.2, 0.25)] == [0, 0, 3, 3]
+    assert may_stand_out(41, 0.25) == 10
+    assert [may_stand_out(number, 0.25) for number in (1, 4, 7, 8)] == [0, 0, 0, 2]
+    assert standing_out(model, blocks[:7], 0.25) == set()
+    quiet = {block.key for k, block in enumerate(blocks) if k not in running}
+    spared = set(sorted(quiet)[:2])
+    assert standing_out(model, blocks, 0.2, spared) - spared <= {blocks[k].key for k in running}
+    assert len(standing_out(model, blocks, 0.2, spared)) == 3  # no more than that in all
+
+
+def test_at_a_quiet_place_those_who_pass_do_not_stand_out_and_the_unusual_does(tmp_path):
+    """Most of the footage is empty, in some somebody walks for a part of the time, in one somebody runs."""
+    footage = Footage(tmp_path)
+    for k in range(30):
+        cells = walking(60, 4, k, speed=0.9 if k == 20 else 0.3)
+        empty = [0, 60, 60][k % 3] if k != 20 else 30
+        cells[60 - empty if k % 2 else 0 : 60 if k % 2 else empty] = 0
+        footage.add(f"gate/{k}.mp4", cells + np.float16(1e-4 * k))  # no two of them are the same file
+    params = small_params(train={"epochs": 8})
+    usual = pa.Table.from_pylist([row for row in footage.training.to_pylist() if "/20." not in row["video_id"]])
+    train(footage.features, usual, small_params(train={"epochs": 8, "trim_share": 0.0}), tmp_path / "out")
+    model = load_camera_model(tmp_path / "out/gate")
+    blocks = training_blocks(footage.features, footage.training, "gate", params)
+    assert standing_out(model, blocks, 0.25) == {blocks[20].key}
+
+
+def test_no_more_stands_out_than_may_wherever_it_was_found_before(footage, trained, tmp_path, monkeypatch):
+    _, _, out = trained
+    model, many = load_camera_model(out / "gate"), Footage(tmp_path)
+    for k in range(16):
+        many.add(f"gate/{k}.mp4", walking(60, 4, k, speed=0.3 + 0.1 * (k % 8)))
+    blocks = training_blocks(many.features, many.training, "gate", small_params())
+    monkeypatch.setattr(vidrnn.heldout, "_UNIT_BLOCKS", 8)
+    monkeypatch.setattr(vidrnn.heldout, "_STANDS_OUT", 0.5)
+    for before in range(5):
+        out_before = {block.key for block in blocks[8 : 8 + before]}
+        assert len(standing_out(model, blocks, 0.25, out_before)) == 4
+
+
+@pytest.mark.parametrize("rate", [10.0, 12.0, 15.0, 24.0, 25.0, 29.97, 30.0])
+@pytest.mark.parametrize("num_frames", [700, 701, 702])
+def test_horizons_are_what_they_are_called_at_any_frame_rate(tmp_path, rate, num_frames):
+    """Of 25 frames a second every second or third is analysed: their median step says nothing."""
+    sampler, base = RateSampler(TimeBase(1, 90000), Fraction(10)), 90000
+    ticks = [round(k * base / rate) for k in range(num_frames)]
+    times = np.array([tick / base for tick in ticks if sampler.takes(tick)])
+    path = Footage(tmp_path).add("gate/a.mp4", walking(len(times), 4, 0), times)
+    block = Block(str(path), "a:0", 0, len(times), float(times[-1]))
+    step = vidrnn.train._step_seconds(block)
+    rows = vidrnn.train._horizons(small_params(model={"horizons_seconds": (0.2, 0.5, 1.0)}), step)
+    ahead = [np.mean(times[n:] - times[:-n]) for n in rows]
+    assert ahead == pytest.approx([0.2, 0.5, 1.0], rel=0.07)
+
+
+def test_what_the_camera_itself_did_is_no_measure_of_the_usual(tmp_path):
+    """A lens that is wiped fills the picture for seconds, and `tables` tells of the camera instead."""
+    footage = Footage(tmp_path)
+    covered = replace(USUAL, agreement=0.0, detail=0.1)
+    views = [covered if 20 <= k < 40 else USUAL for k in range(70)]
+    path = footage.add("gate/a.mp4", walking(70, 4, 0), views=views)
+    _, valid = block_times(Block(str(path), "a:0", 0, 70, 7.0))
+    assert valid.tolist() == [5 <= k < 10 or k >= 59 for k in range(70)]  # a second before it, and two after
 
 
 def test_no_single_glitch_decides_a_likelihood(footage, trained):

@@ -6,7 +6,8 @@ ordinary frames: in nats, so that a frame in which it reaches 5 is one in e⁵. 
 questions, so that what a few of them find very unusual counts and what many find somewhat unusual adds up, and then
 the mean over the cells that a person at its centre would fill. No question is chosen or weighted by hand. A frame's
 score is that of its highest cell. The rate of false alarms at a threshold follows from the merged peaks of held-out
-footage: counted where they lie, foretold beyond the highest.
+footage: counted where there are many, foretold beyond. Frames in which nothing is active tell of none of this, so that
+a place that is empty for most of the day is measured as one that never is.
 """
 
 import math
@@ -21,7 +22,9 @@ from vidrnn.events import find_spans
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-_BASE_QUANTILE = 0.8  # of ordinary scores; peaks above it carry the tail
+_BASE_QUANTILE = 0.6  # of ordinary scores; peaks above it carry the tail: few minutes have few that are higher
+_COUNTED = 100  # peaks above a level, from which on they are counted there, and the tail begins higher: a tenth off
+_NOTHING = 0.01  # of a smoothed score: what is left of the last thing that moved
 _MOMENT = 6  # of surprises, that tells how far they stray: a high one, since what strays far is what matters
 _AROUND = 1.5  # cells, standard deviation of the neighbourhood that tells of a place
 _SHARED = 300.0  # sightings; a place with fewer is thought to be more like all others
@@ -61,8 +64,8 @@ class Questions:
 
     Attributes:
         width: (Q, rows, columns), from `widths`.
-        base, excess: (Q,), of the highest cell of each question, over its width: a high quantile over ordinary frames,
-            and by how much those above it exceed it on average.
+        base, excess: (Q,), of the highest cell of each question, over its width: a high quantile over ordinary frames
+            in which something is active, and by how much those above it exceed it on average.
     """
 
     width: Array
@@ -73,6 +76,7 @@ class Questions:
     def measure(cls, width: Array, stretches: Iterable[Array]) -> "Questions":
         """From `widths` and the same stretches."""
         highest = np.concatenate([(maps / width).max((2, 3)) for maps in stretches])  # (frames, Q)
+        highest = highest[(highest > 0).any(1)]
         # One question after the other: of a sequence of thousands of values, the float64 of all would fill the memory.
         tails = np.array([_tail_of(values.astype(np.float64)) for values in highest.T])
         base, excess = np.maximum(tails, (_LEAST_BASE, _LEAST_EXCESS)).round(_DIGITS).astype(np.float32).T
@@ -137,42 +141,79 @@ def _tail_of(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Tail:
-    """Merged peaks of ordinary footage above `base`: `count` of them in `hours`, on average `excess` above it."""
+    """How many merged peaks ordinary footage shows above a score.
+
+    Attributes:
+        base: the highest level that they were counted at; beyond it they fall off as an exponential.
+        count: of them above it.
+        excess: by how much these exceed it on average.
+        hours: of footage.
+        counted: lower levels, ascending, and how many peaks each has at least; none where there are few.
+    """
 
     base: float
     count: int
     excess: float
     hours: float
+    counted: tuple[tuple[float, int], ...] = ()
 
     @classmethod
     def measure(cls, series: Sequence[tuple[Array, npt.NDArray[np.float64]]], merge_seconds: float) -> "Tail":
         """From the (T,) scores and (T,) seconds of each held-out block."""
-        base = float(np.quantile(np.concatenate([scores for scores, _ in series]), _BASE_QUANTILE))
-        peaks = [peak for scores, times in series for peak in merged_peaks(scores, times, base, merge_seconds)]
+        scores = np.concatenate([scores for scores, _ in series])
+        scores = scores[scores > _NOTHING]
         hours = max(sum(seconds_of(times) for _, times in series), 1.0) / 3600  # a frame alone has no length
+        levels: list[tuple[float, list[float]]] = []
+        above = 1 - _BASE_QUANTILE
+        while True:
+            level = float(np.quantile(scores, 1 - above)) if len(scores) else 0.0
+            peaks = [peak for part, times in series for peak in merged_peaks(part, times, level, merge_seconds)]
+            if levels and len(peaks) < _COUNTED:
+                break
+            levels.append((level, peaks))
+            above /= 2
+        base, peaks = levels[-1]
         excess = float(np.mean(peaks)) - base if peaks else 0.0
-        return cls(base, len(peaks), max(excess, 1e-3), hours)
+        # Where a level is passed nearly always, one alarm goes on and on; there are no fewer for that than higher up.
+        counts = np.maximum.accumulate([len(own) for _, own in levels[::-1]])[:0:-1].tolist()
+        counted = tuple((level, count) for (level, _), count in zip(levels[:-1], counts, strict=True))
+        return cls(base, len(peaks), max(excess, 1e-3), hours, counted)
+
+    @property
+    def lowest(self) -> float:
+        """The level below which it tells nothing."""
+        return self.counted[0][0] if self.counted else self.base
 
     def per_hour(self, score: float) -> float:
-        """False alarms an hour expected at a threshold of `score`; at least what lies above the base, below it.
+        """False alarms an hour expected at a threshold of `score`; below the lowest level what there is above that.
 
-        Excesses over a high level are about exponential (Pickands 1975). How steeply they fall off is known from
-        `count` of them alone, so the expectation is over all that could have shown these: the fewer, the farther it
-        reaches (the predictive distribution of an exponential whose rate has the prior 1 / rate, a Lomax). With many it
-        is the exponential. An estimate of the rate put in its place would promise too little, and most where footage is
-        short.
+        Excesses over a high level are about exponential (Pickands 1975). Their mean is put in its place as it was
+        measured: from few peaks the rate is then as often too high as too low, and nearest by a factor. What a rate
+        would be on average over all that could have shown these peaks (a Lomax tail) is carried by the few cases in
+        which it is far too high, and puts the threshold beyond what nearly all the others need.
         """
-        if not self.count:
-            return 0.0
-        beyond = max(score - self.base, 0.0) / self.excess
-        return self.count / self.hours * math.exp(-self.count * math.log1p(beyond / self.count))
+        if score >= self.base or not self.counted:
+            return self.count / self.hours * math.exp(-max(score - self.base, 0.0) / self.excess)
+        levels, logs = self._curve()
+        return math.exp(float(np.interp(score, levels, logs))) / self.hours
 
     def threshold(self, per_hour: float) -> float:
-        """The score at which `per_hour` false alarms an hour are expected; at least the base."""
-        if not self.count:
-            return self.base
-        rarer = math.log(max(self.count / self.hours / per_hour, 1.0))
-        return self.base + self.excess * self.count * math.expm1(rarer / self.count)
+        """The score at which `per_hour` false alarms an hour are expected; at least the lowest level."""
+        wanted = per_hour * self.hours
+        if wanted <= self.count or not self.counted:
+            return self.base + self.excess * math.log(max(self.count / wanted, 1.0))
+        levels, logs = self._curve()
+        return float(np.interp(math.log(wanted), logs[::-1], levels[::-1]))
+
+    def _curve(self) -> tuple[list[float], list[float]]:
+        """Ascending levels, and the logarithm of how many peaks lie above each."""
+        levels, counts = zip(*self.counted, (self.base, self.count), strict=True)
+        return list(levels), [math.log(count) for count in counts]
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Tail":
+        """What `dataclasses.asdict` gave, or gave before lower levels were counted."""
+        return cls(**{**value, "counted": tuple((level, count) for level, count in value.get("counted", ()))})
 
 
 @dataclass(frozen=True)
@@ -193,7 +234,7 @@ class Calibration:
         """What `to_json` gave."""
         questions = {**value["questions"], "width": [_read(text) for text in value["questions"]["width"]]}
         arrays = {name: np.asarray(values, np.float32) for name, values in questions.items()}
-        return cls(Questions(**arrays), Tail(**value["tail"]))
+        return cls(Questions(**arrays), Tail.from_json(value["tail"]))
 
 
 def _told(width: Array) -> str:
@@ -211,7 +252,7 @@ class HeldOut:
 
     Attributes:
         hours: of it.
-        peaks: its merged peaks above the base of `tail`.
+        peaks: its merged peaks above the lowest level of `tail`.
         tail: of the others.
     """
 
@@ -220,14 +261,17 @@ class HeldOut:
     tail: Tail
 
     def alarms(self, per_hour: float) -> int:
-        """How many alarms a threshold that promises `per_hour` would have raised on it."""
+        """How many alarms a threshold that promises `per_hour` would have raised on it.
+
+        Of alarms with nothing below the lowest level between them, which a high rate brings, the first counts alone.
+        """
         threshold = self.tail.threshold(per_hour)
         return sum(peak > threshold for peak in self.peaks)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "HeldOut":
         """What `dataclasses.asdict` gave."""
-        return cls(value["hours"], value["peaks"], Tail(**value["tail"]))
+        return cls(value["hours"], value["peaks"], Tail.from_json(value["tail"]))
 
 
 def merged_peaks(scores: Array, times: npt.NDArray[np.float64], base: float, merge_seconds: float) -> list[float]:

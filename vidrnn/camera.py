@@ -7,13 +7,16 @@ was moved, covered or that gives no picture any more loses nearly all of it at o
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from vidrnn.events import find_spans
+from vidrnn.schema import SCHEMAS
+from vidrnn.storage import read_table
 
 MOVED, COVERED, LOST = "camera_moved", "camera_covered", "signal_lost"
 HOLD_SECONDS = 1.0  # for which a view must be gone before that is said; a lorry is past by then
@@ -56,6 +59,12 @@ class View:
     change: float
     shift_x: float
     shift_y: float
+
+
+def read_views(path: Path) -> list[View]:
+    """How the analysed frames of a video compare with their background; none of a sequence, which has no pictures."""
+    rows = read_table(path, SCHEMAS["views"], [field.name for field in fields(View)]).to_pylist()
+    return [View(**row) for row in rows]
 
 
 def compare(small: Array, background: Array) -> tuple[float, float, float]:
@@ -123,7 +132,7 @@ def incidents(views: Sequence[View], times: npt.NDArray[np.float64], valid: npt.
         times: (T,) seconds.
         valid: (T,), False in a warm-up; a warm-up within the video belongs to the incident before it.
     """
-    if not views:
+    if len(views) < 2:  # of one picture nobody can say for how long it was shown
         return []
     kinds = [state_of(view) for view in views]
     first = int(np.argmax(valid)) if valid.any() else len(valid)

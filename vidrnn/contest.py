@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from vidrnn.calibration import Calibration, Tail, merged_peaks, seconds_of
+from vidrnn.calibration import Calibration, merged_peaks, seconds_of
 from vidrnn.events import causal_average
 from vidrnn.feedback import NORMAL
-from vidrnn.heldout import Watched, block_times, watch
+from vidrnn.heldout import Watched, block_times, tails_of_others, watch
 from vidrnn.labels import label_frames
 from vidrnn.marked import Marked
 from vidrnn.metrics import ResampledRanking, bootstrap_interval
@@ -112,18 +112,17 @@ def _false_alarms(side: Side, blocks: Sequence[Block], seen: Sequence[Watched], 
     answers. A card that does not say which these were is of before, when every held-out block was.
     """
     known = side.card["footage"].get("held_out")
-    told = [known is None or block.key in known for block in blocks]
-    series = [(part.scores, part.times) for part in seen]
-    count = 0
-    for k, (scores, times) in enumerate(series):
-        if not len(scores):
-            continue
-        tail = side.calibration.tail
-        if told[k]:
-            others = [part for j, part in enumerate(series) if told[j] and j != k and len(part[0])]
-            tail = Tail.measure(others or [series[k]], params.alarms.merge_seconds)
-        count += len(merged_peaks(scores, times, tail.threshold(params.alarms.per_hour), params.alarms.merge_seconds))
-    return count
+    merge_seconds, per_hour = params.alarms.merge_seconds, params.alarms.per_hour
+    told: list[tuple[Array, npt.NDArray[np.float64]]] = []
+    new: list[tuple[Array, npt.NDArray[np.float64]]] = []
+    for block, part in zip(blocks, seen, strict=True):
+        if len(part.scores):
+            (told if known is None or block.key in known else new).append((part.scores, part.times))
+    tails = tails_of_others(told, merge_seconds) + [side.calibration.tail] * len(new)
+    return sum(
+        len(merged_peaks(scores, times, tail.threshold(per_hour), merge_seconds))
+        for (scores, times), tail in zip(told + new, tails, strict=True)
+    )
 
 
 def _drift(new: Sequence[Watched], old: Sequence[Watched]) -> Measure:

@@ -33,7 +33,7 @@ class Sight:
 
 
 class FlowFinder:
-    """Flow in three steps; docs/benchmarks.md has figures of time and quality.
+    """Flow in three steps; docs/history.md has figures of time and quality.
 
     Flow is found from a picture back to the one before, so that it lies where things are now, and only where something
     is in front. A rough flow of what is in front (OpenCV's DIS) starts the fine flow of the picture, of points on a

@@ -1,14 +1,16 @@
 """What a model shows on footage that fitting did not see: what its scores mean by it, and how well it predicts."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
+from vidrnn.camera import incidents, read_views
 from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import FootageError
 from vidrnn.events import causal_average
@@ -19,8 +21,12 @@ from vidrnn.windows import Block, CellReader, active_cells
 
 Array = npt.NDArray[np.float32]
 _RUN_IN_SECONDS = 2.0  # before a block, from which it is watched: in use, too, memory is there before an alarm is
-_STANDS_OUT = 4 / 3  # times the median block's mean score: ordinary blocks differ about as much from one another
-_UNIT_BLOCKS = 20  # 10 minutes: the cost of a calibration does not grow with the footage beyond it
+_STANDS_OUT = 1.43  # times the median block's mean score: ordinary blocks differ nearly as much from one another
+_BUSY_SHARE = 0.1  # of a block's frames, in which something must be active, so that it can be compared with others
+_FEW_BLOCKS = 8  # of these each may show something that is ordinary, and nothing else does
+_TURNS = 5  # in which blocks are judged by measures that they had no part in
+_UNIT_BLOCKS = 20  # 10 minutes: of more blocks than these, one changes nothing
+_MOST_BLOCKS = 120  # an hour, that tells how far questions stray; more would tell the same
 
 
 def calibrate(
@@ -35,22 +41,35 @@ def calibrate(
 
     Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
     (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
-    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly, and blocks whose keys
-    are `trimmed` do not, since they may hold what is not ordinary. What somebody has marked as normal may stray as far
-    as it did, where it did. What a threshold promises can then be checked block by block, each against a tail measured
-    on the others.
+    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly; an hour of held-out
+    ones is enough; and blocks whose keys are `trimmed` do not count, since they may hold what is not ordinary. A block
+    looks calmer by what it was itself measured for than new footage does; so each is scored by the questions as the
+    others measure them. What somebody has marked as normal may stray as far as it did, where it did. What a threshold
+    promises can then be checked block by block, each against a tail measured on the others.
 
     Returns:
         The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
     """
     reader = CellReader()
-    told = [block for block in held_out if block.key not in trimmed]
+    told = [block for block in held_out if block.key not in trimmed][:_MOST_BLOCKS]
     measured = [*told, *fitted[: max(0, _UNIT_BLOCKS - len(told))]] or held_out
-    width = widths(_valid_maps(model, reader, measured))
-    asked = Questions.measure(width, _valid_maps(model, reader, measured))
-    if marked:
-        asked = asked.admitting(_valid_maps(model, reader, marked))
-    seen = [watch(model, asked, reader, block) for block in held_out]
+    admitted = [maps.max(0, keepdims=True, initial=0) for maps in _valid_maps(model, reader, marked)]
+
+    def measure(stretches: Callable[[], Iterable[Array]]) -> Questions:
+        asked = Questions.measure(widths(stretches()), stretches())
+        return asked.admitting(admitted) if admitted else asked
+
+    by_others: dict[str, Questions] = {}
+    if len(measured) > _UNIT_BLOCKS:  # one of so many changes nothing
+        asked = measure(lambda: _valid_maps(model, reader, measured))
+    else:
+        kept = [_Seen.of(_valid_maps(model, reader, [block])) for block in measured]
+        asked = measure(partial(_maps_of, kept))
+        for turn in range(min(_TURNS, len(told)) if len(kept) > 1 else 0):
+            out = range(turn, len(told), _TURNS)
+            others = measure(partial(_maps_of, [seen for k, seen in enumerate(kept) if k not in out]))
+            by_others |= {told[k].key: others for k in out}
+    seen = [watch(model, by_others.get(block.key, asked), reader, block) for block in held_out]
     series = [(block.scores, block.times) for block in seen if len(block.scores)]
     if not series:
         raise FootageError("no held-out footage is longer than the warm-up; expected longer files")
@@ -58,55 +77,83 @@ def calibrate(
     heldout = {
         "hours": round(sum(seconds_of(times) for _, times in series) / 3600, 6),
         "nll": round(float(total / max(count, 1)), 6),
-        "blocks": [asdict(_judged(series, k, merge_seconds)) for k in range(len(series))],
+        "blocks": [
+            asdict(HeldOut(seconds_of(times) / 3600, merged_peaks(scores, times, tail.lowest, merge_seconds), tail))
+            for (scores, times), tail in zip(series, tails_of_others(series, merge_seconds), strict=True)
+        ],
     }
     return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
 
 
-def standing_out(model: CameraModel, blocks: Sequence[Block], share: float) -> set[str]:
-    """The keys of the blocks that look unlike the others, at most `share` of all.
+def may_stand_out(num_blocks: int, share: float) -> int:
+    """How many blocks may be left out of so many; none where they are too few to tell what is usual among them."""
+    return 0 if num_blocks < _FEW_BLOCKS else int(share * num_blocks)
+
+
+def standing_out(model: CameraModel, blocks: Sequence[Block], share: float, out: Collection[str] = ()) -> set[str]:
+    """The keys of blocks that look unlike the others: those `out` before, and more, at most `share` of all together.
 
     Trimming one by one: how far questions stray is measured on the blocks that are still in, and the one whose frames
     score highest by it on average goes, if that is `_STANDS_OUT` times the median block's; several unusual ones hide
-    each other at first. That is done on the first `_UNIT_BLOCKS`, and their last measure tells of the others.
+    each other at first. Frames in which nothing is active do not count, nor do blocks that have little else, or the
+    busiest would stand out at a quiet place. That is done on the first `_UNIT_BLOCKS`, and their last measure tells of
+    the others.
     """
-    reader, left = CellReader(), list(blocks[:_UNIT_BLOCKS])
-    if not (at_most := int(share * len(left))):
-        return set()
-    seen = {block.key: _Seen.of(_valid_maps(model, reader, [block])) for block in left}
-    out: list[str] = []
-    for _ in range(at_most):
-        asked = Questions.measure(widths(seen[b.key].maps() for b in left), (seen[b.key].maps() for b in left))
+    reader, first = CellReader(), blocks[:_UNIT_BLOCKS]
+    found = set(out)
+    if len(found) >= may_stand_out(len(blocks), share):
+        return found
+    seen = {block.key: _Seen.of(_valid_maps(model, reader, [block])) for block in first if block.key not in out}
+    busy = [block for block in first if block.key in out or seen[block.key].busy]
+    left = [block for block in busy if block.key not in out]
+    may = may_stand_out(len(blocks) * len(busy) // len(first), share)
+    if not left or len(found) >= may:
+        return found
+    while True:
+        kept = [part for key, part in seen.items() if key not in found]
+        asked = Questions.measure(widths(_maps_of(kept)), _maps_of(kept))
         means = [_mean_score(asked, [seen[block.key].maps()]) for block in left]
         bar = _STANDS_OUT * float(np.median(means))
-        if max(means) <= bar:
+        if max(means) <= bar or len(found) >= may or len(busy) - len(left) >= int(share * len(busy)):
             break
-        out.append(left.pop(means.index(max(means))).key)
-    if more := blocks[_UNIT_BLOCKS:]:
-        higher = {block.key: _mean_score(asked, _valid_maps(model, reader, [block])) for block in more}
-        higher = {key: mean for key, mean in higher.items() if mean > bar}
-        out += sorted(higher, key=lambda key: higher[key], reverse=True)[: int(share * len(more))]
-    return set(out)
+        found.add(left.pop(means.index(max(means))).key)
+    more = [block for block in blocks[_UNIT_BLOCKS:] if block.key not in out]
+    higher = {block.key: _mean_score(asked, _valid_maps(model, reader, [block])) for block in more}
+    highest = sorted((key for key, mean in higher.items() if mean > bar), key=lambda key: -higher[key])
+    return found | set(highest[: max(0, may - len(found))])
 
 
 class _Seen(NamedTuple):
-    """The maps of a block, of which most is zero, to be looked at again and again."""
+    """The (n, Q, rows, columns) maps of a block, of which most is zero, to be looked at again and again."""
 
-    values: csr_array
-    shape: tuple[int, ...]
+    active: npt.NDArray[np.bool_]  # (n, rows, columns), the cells in which something is not zero
+    values: Array  # (P, Q), of these
 
     @classmethod
     def of(cls, stretches: Iterable[Array]) -> "_Seen":
         maps = np.concatenate(list(stretches))
-        return cls(csr_array(maps.reshape(len(maps), -1)), maps.shape)
+        active = np.asarray((maps > 0).any(1))
+        return cls(active, maps.transpose(0, 2, 3, 1)[active])
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.active.any((1, 2)).mean() >= _BUSY_SHARE)
 
     def maps(self) -> Array:
-        return self.values.toarray().reshape(self.shape)
+        cells = np.zeros((*self.active.shape, self.values.shape[1]), np.float32)
+        cells[self.active] = self.values
+        return cells.transpose(0, 3, 1, 2)
+
+
+def _maps_of(kept: Iterable[_Seen]) -> Iterator[Array]:
+    return (seen.maps() for seen in kept)
 
 
 def _mean_score(asked: Questions, stretches: Iterable[Array]) -> float:
-    """Of the frames' scores, before they are averaged."""
-    return float(np.concatenate([asked.score(maps).max((1, 2)) for maps in stretches]).mean())
+    """Of the frames in which something is active, before they are averaged; 0 where these are few."""
+    scores = np.concatenate([asked.score(maps).max((1, 2)) for maps in stretches])
+    active = scores > 0
+    return float(scores[active].mean()) if active.mean() >= _BUSY_SHARE else 0.0
 
 
 def usual_windows(model: CameraModel, blocks: Sequence[Block]) -> Usual:
@@ -175,11 +222,17 @@ def _after_run_in(
             yield row + early, stretch.since(early)
 
 
-def _judged(series: list[tuple[Array, npt.NDArray[np.float64]]], k: int, merge_seconds: float) -> HeldOut:
-    """Block `k` by the tail of the others; by its own where it is the only one."""
-    tail = Tail.measure(series[:k] + series[k + 1 :] or series, merge_seconds)
-    scores, times = series[k]
-    return HeldOut(seconds_of(times) / 3600, merged_peaks(scores, times, tail.base, merge_seconds), tail)
+def tails_of_others(series: Sequence[tuple[Array, npt.NDArray[np.float64]]], merge_seconds: float) -> list[Tail]:
+    """For each of some blocks, (T,) scores and seconds, the tail of the others; its own where it is the only one.
+
+    Of many blocks a fifth is left out at a time: measuring anew for each would take their number squared.
+    """
+    turns = len(series) if len(series) <= _UNIT_BLOCKS else _TURNS
+    tails = [
+        Tail.measure([part for k, part in enumerate(series) if k % turns != turn] or series, merge_seconds)
+        for turn in range(turns)
+    ]
+    return [tails[k % turns] for k in range(len(series))]
 
 
 def likelihood(
@@ -198,6 +251,20 @@ def likelihood(
 
 
 def block_times(block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Seconds and validity of every row of the block's file."""
-    table = read_columns(block.path, ["time_seconds", "valid"])
-    return table["time_seconds"].to_numpy(), table["valid"].to_numpy()
+    """Seconds of every row of the block's file, and whether it can raise an alarm: not in a warm-up or an incident."""
+    return _times_of(block.path, Path(block.path).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _times_of(path: str, changed_ns: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Kept, since each of a file's many blocks asks; `changed_ns` tells a file from one that was there before."""
+    cells = Path(path)
+    table = read_columns(cells, ["time_seconds", "valid"])
+    times, valid = table["time_seconds"].to_numpy(), table["valid"].to_numpy(zero_copy_only=False)
+    views = read_views(cells.parents[2] / "views" / cells.parent.name / cells.name)
+    calm = valid.copy()
+    for incident in incidents(views, times, valid):
+        calm[slice(*incident.quiet)] = False
+    told = calm if calm.any() else valid  # a film that shows nothing else, as one at night, is what there is
+    told.flags.writeable = False
+    return times, told

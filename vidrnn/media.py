@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vidrnn.decode import PictureReader, VideoReader, open_video
 from vidrnn.encode import VideoWriter
 from vidrnn.events import CLIP, HEAT, PICTURE, clip_bounds
-from vidrnn.storage import read_columns, replacing
+from vidrnn.storage import replacing
 from vidrnn.timebase import TimeBase
 
 Picture = npt.NDArray[np.uint8]
@@ -68,7 +69,7 @@ def write_media(
             for name in wanted[at]:
                 _write(folder / f"{name}{PICTURE}", body, cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
         for event in told:
-            peak = int(pts[np.searchsorted(seconds, event["peak_seconds"])])
+            peak = int(np.searchsorted(seconds, event["peak_seconds"]))
             _write(folder / f"{event['event_id']}{HEAT}", heat_map(_cells_at(scores, peak)))
             start, stop = clip_bounds(event, seconds)
             first = int(pts[np.searchsorted(seconds, start)])
@@ -83,11 +84,13 @@ def heat_map(cells: npt.NDArray[np.float32]) -> Picture:
     return np.dstack([colours, (255 * _HEAT_SHARE * heat).astype(np.uint8)])
 
 
-def _cells_at(scores: Path, pts: int) -> npt.NDArray[np.float32]:
-    """The (rows, columns) scores of the cells of a frame."""
-    table = read_columns(scores, ["pts", "cells"])
-    row = int(np.flatnonzero(table["pts"].to_numpy() == pts)[0])
-    cells = table["cells"].slice(row, 1).combine_chunks()
+def _cells_at(scores: Path, row: int) -> npt.NDArray[np.float32]:
+    """The (rows, columns) scores of the cells of an analysed frame, of all that lie in the file."""
+    with pq.ParquetFile(scores) as file:
+        group = 0
+        while row >= (size := file.metadata.row_group(group).num_rows):
+            row, group = row - size, group + 1
+        cells = file.read_row_group(group, ["cells"])["cells"].slice(row, 1).combine_chunks()
     return np.asarray(cells.to_numpy_ndarray()[0], np.float32)
 
 

@@ -62,7 +62,10 @@ def rate_text(per_hour: float | None) -> str:
 
 
 def chance(per_hour: float) -> str:
-    """How often chance gives a score as high, in words that complete "expected by chance …"."""
+    """How often chance gives a score as high, in words that complete "expected by chance …".
+
+    What is rarer than once a year is told as that: no footage is long enough to tell it from once in ten.
+    """
     if not math.isfinite(per_hour):
         return "nobody knows how often"
     hours = math.inf if per_hour <= 0 else 1 / per_hour
@@ -73,8 +76,7 @@ def chance(per_hour: float) -> str:
     for unit, length, limit in (
         ("hour", 1, 47.5),
         ("day", 24, 24 * 45),
-        ("month", 730.5, 8766 * 1.9),
-        ("year", 8766, 8766 * 100),
+        ("month", 730.5, 8766),
     ):
         if hours < limit:
             count = _number(hours / length)
@@ -83,7 +85,7 @@ def chance(per_hour: float) -> str:
                 if count == "1"
                 else (f"about once in {count} {unit}s")
             )
-    return "less than once in 100 years"
+    return "less than once a year"
 
 
 def rarity_word(per_hour: float) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from vidrnn.storage import (
 
 # The process that shares out the videos has no use for what is imported where it is needed: it would wait for it.
 if TYPE_CHECKING:
-    from vidrnn.camera import Incident, View
+    from vidrnn.camera import Incident
     from vidrnn.object_tables import Objects
 
 PARTS = ("frames", "events", "detections", "tracks", "segments", "embeddings")  # a folder of each, with a file a video
@@ -192,7 +192,7 @@ def _make(job: _Job) -> None:
 
 
 def _write_tables(job: _Job) -> None:
-    from vidrnn.camera import incidents
+    from vidrnn.camera import incidents, read_views
     from vidrnn.object_tables import find_objects
     from vidrnn.segment_tables import find_segments, place_windows
 
@@ -244,14 +244,6 @@ def read_scores(path: Path) -> pa.Table:
     """A score file, whole; its grid is its own."""
     rows, columns = pq.read_schema(path).field("cells").type.shape
     return read_table(path, scores_schema(rows, columns))
-
-
-def read_views(path: Path) -> "list[View]":
-    """How the analysed frames of a video compare with their background; none of a sequence, which has no pictures."""
-    from vidrnn.camera import View
-
-    rows = read_table(path, SCHEMAS["views"], [field.name for field in fields(View)]).to_pylist()
-    return [View(**row) for row in rows]
 
 
 def _event(job: _Job, rows: list[dict[str, Any]], span: Span, tail: Tail, objects: "Objects") -> dict[str, Any]:
@@ -375,7 +367,7 @@ def explain(channel: str, memory_steps: int, low: float, high: float, seen: floa
     if name == "difference":
         return "shape", f"stands out by {seen:.0%} of full brightness where {low:.0%}–{high:.0%} {where}"
     edges = _EDGES[int(name.removeprefix("gradient"))]
-    return "shape", f"has {edges} edges of strength {seen:.3f} where {low:.3f}–{high:.3f} {where}"
+    return "shape", f"is shaped otherwise: {edges} edges of strength {seen:.3f} where {low:.3f}–{high:.3f} {where}"
 
 
 def _told_apart(low: float, high: float, seen: float) -> list[str]:

@@ -18,9 +18,10 @@ from vidrnn.checkpoint import save_model
 from vidrnn.device import CPU, choose_device
 from vidrnn.errors import FootageError, ParamsError, VidrnnError
 from vidrnn.fan_out import Failure, fan_out
+from vidrnn.features import MAX_STEP_SECONDS
 from vidrnn.feedback import NORMAL, Mark
 from vidrnn.fit import FitResult, FitTask
-from vidrnn.heldout import block_times, calibrate, standing_out, usual_windows
+from vidrnn.heldout import block_times, calibrate, may_stand_out, standing_out, usual_windows
 from vidrnn.marked import find_marked, without
 from vidrnn.model import NEIGHBOURS, VideoRNN, place_of
 from vidrnn.params import Params
@@ -44,7 +45,8 @@ from vidrnn.windows import (
 
 Array = npt.NDArray[np.float32]
 _MARKED_SHARE = 0.2  # of what is fitted, that is spent on what somebody has marked as normal
-SCOUT_SHARE = 0.25  # of the epochs, after which the footage that stands out is left out: later it is learned, too
+SCOUT_SHARE = 0.25  # of the epochs, after which a fit looks for footage that stands out: later it is learned, too
+_LOOKS = 4  # for it at most
 TRAINED, UNFIT = "trained", "unfit"
 
 
@@ -60,9 +62,8 @@ class _Camera:
     layout: Layout
     step_seconds: float
     start: Start | None = None
-    trimmed: frozenset[str] = (
-        frozenset()
-    )  # keys of blocks that stand out: neither fitted nor a measure of what is usual
+    # Keys of blocks that stand out: neither fitted nor a measure of what is usual.
+    trimmed: frozenset[str] = frozenset()
 
 
 def train(
@@ -148,42 +149,59 @@ def _trained(jobs: list[_Job]) -> Iterator[_Trained]:
 
 
 def _train_one(job: _Job) -> _Trained:
-    """Fit one model, and write it for every camera that shares it.
-
-    A first fit, cut short, finds the footage that stands out, and the second one does without it.
-    """
+    """Fit one model, and write it for every camera that shares it."""
     params = job.params
-    group = _started(job.name, job.group, params, job.start)
-
-    def fitted(task: FitTask, title: str) -> FitResult:
-        return ray_fit(task, title, params.train.num_workers, job.device != CPU)
-
-    if any(params.train.trim_share * len(camera.split.blocks) >= 1 for camera in group):
-        scout = replace(_task(group, params), epochs=max(1, round(SCOUT_SHARE * params.train.epochs)))
-        found = fitted(scout, f"train {job.name}, what stands out")
-        models = [_camera_model(job, params, camera, scout, found) for camera in group]
-        group = [_trim(job, params, camera, model) for camera, model in zip(group, models, strict=True)]
+    group = _without_what_stands_out(job, params, _started(job.name, job.group, params, job.start))
     task = _task(group, params)
-    result = fitted(task, f"train {job.name}")
+    result = _fitted(job, task, f"train {job.name}")
     metrics = {camera.camera_id: _write(job, params, camera, task, result) for camera in group}
     return metrics, [{"model": job.name, **row} for row in result.history]
 
 
-def _trim(job: _Job, params: Params, camera: _Camera, model: CameraModel) -> _Camera:
-    """Without the blocks that stand out, which are told; those held out still tell rates."""
-    blocks = camera.split.blocks
-    out = standing_out(model, blocks, params.train.trim_share)
-    kept = [block for block in camera.split.fit if block.key not in out]
-    if not out or not kept:
-        return camera
+def _fitted(job: _Job, task: FitTask, title: str) -> FitResult:
+    return ray_fit(task, title, job.params.train.num_workers, job.device != CPU)
+
+
+def _without_what_stands_out(job: _Job, params: Params, group: list[_Camera]) -> list[_Camera]:
+    """The cameras without the blocks that stand out, which are told; those held out still tell rates.
+
+    A fit that is cut short looks at all of it. What it finds may have hidden more of its kind, which it knew: so the
+    next one does without, until none finds anything.
+    """
+    share = params.train.trim_share
+    blocks = [camera.split.blocks for camera in group]
+    for _ in range(_LOOKS):
+        if all(len(c.trimmed) >= may_stand_out(len(own), share) for c, own in zip(group, blocks, strict=True)):
+            break
+        scout = replace(_task(group, params), epochs=max(1, round(SCOUT_SHARE * params.train.epochs)))
+        found = _fitted(job, scout, f"train {job.name}, what stands out")
+        looked = [
+            _trim(camera, standing_out(_camera_model(job, params, camera, scout, found), own, share, camera.trimmed))
+            for camera, own in zip(group, blocks, strict=True)
+        ]
+        if [camera.trimmed for camera in looked] == [camera.trimmed for camera in group]:
+            break
+        group = looked
     names = {row["sha256"]: row["video_id"] for row in job.training.to_pylist()}
-    told = [
-        f"{block.seconds:.0f} s of {names[file_of(block.key)]} from {block_times(block)[0][block.start]:.0f} s on"
-        for block in blocks
-        if block.key in out
-    ]
-    print(f"train {camera.camera_id}: not learned, so unlike the rest does it look: {', '.join(told)}", flush=True)
-    return replace(camera, split=replace(camera.split, fit=kept), trimmed=frozenset(out))
+    for camera, own in zip(group, blocks, strict=True):
+        told = [
+            f"{block.seconds:.0f} s of {names[file_of(block.key)]} from {block_times(block)[0][block.start]:.0f} s on"
+            for block in own
+            if block.key in camera.trimmed
+        ]
+        if told:
+            listed = ", ".join(told)
+            print(f"train {camera.camera_id}: not learned, so unlike the rest does it look: {listed}", flush=True)
+    return group
+
+
+def _trim(camera: _Camera, out: set[str]) -> _Camera:
+    """Without the blocks that are `out`, unless nothing would be left to fit."""
+    kept = [block for block in camera.split.fit if block.key not in out]
+    if not kept or out == camera.trimmed:
+        return camera
+    split, standard = replace(camera.split, fit=kept), standard_of(CellReader(), kept)
+    return replace(camera, split=split, standard=standard, trimmed=frozenset(out))
 
 
 def _cameras(
@@ -208,7 +226,7 @@ def _cameras(
         for index, camera_id in enumerate(mates):
             split, layout = splits[camera_id], layouts[camera_id]
             place = place_of(layout.rows, layout.columns, index, len(mates))
-            standard, step = standard_of(reader, split.fit), _step_seconds(split.fit[0])
+            standard, step = standard_of(reader, split.fit), _usual_step(split.fit)
             marked = _marked_normal(features, marks, camera_id, params, step)
             groups[name].append(_Camera(camera_id, index, len(mates), split, marked, standard, place, layout, step))
     return groups, fates
@@ -332,9 +350,15 @@ def _seq_len(params: Params, step_seconds: float) -> int:
     return max(2, round(params.train.seq_seconds / step_seconds))
 
 
+def _usual_step(blocks: Sequence[Block]) -> float:
+    """The median of `_step_seconds` over the files of some blocks."""
+    return float(np.median([_step_seconds(block) for block in {block.path: block for block in blocks}.values()]))
+
+
 def _step_seconds(block: Block) -> float:
-    """Between two analysed frames of the block's file."""
-    return float(np.median(np.diff(block_times(block)[0])))
+    """Between two analysed frames of the block's file, on average: of 25 frames/s every second or third is one."""
+    steps = np.diff(block_times(block)[0])
+    return float(steps[steps <= max(MAX_STEP_SECONDS, np.median(steps))].mean())
 
 
 def _task(group: list[_Camera], params: Params) -> FitTask:
@@ -348,7 +372,7 @@ def _task(group: list[_Camera], params: Params) -> FitTask:
     return FitTask(
         architecture=_architecture(params, layout, len(group)),
         fit=[(block, camera.standard, camera.place) for camera in group for block in _to_fit(camera)],
-        validation=[(block, camera.standard, camera.place) for camera in group for block in camera.split.validation],
+        validation=[(block, camera.standard, camera.place) for camera in group for block in _to_validate(camera)],
         initial=None if group[0].start is None else group[0].start.weights,
         seq_len=_seq_len(params, step),
         burn_in=round(train.burn_in_seconds / step),
@@ -379,6 +403,12 @@ def _to_fit(camera: _Camera) -> list[Block]:
     ordinary, marked = (sum(block.seconds for block in blocks) for blocks in (camera.split.fit, camera.marked))
     times = round(_MARKED_SHARE / (1 - _MARKED_SHARE) * ordinary / marked) if marked else 0
     return [*camera.split.fit, *camera.marked * max(1, times)]
+
+
+def _to_validate(camera: _Camera) -> list[Block]:
+    """What chooses the epoch; what stands out does not, unless there is nothing else."""
+    usual = [block for block in camera.split.validation if block.key not in camera.trimmed]
+    return usual or camera.split.validation
 
 
 def _architecture(params: Params, layout: Layout, num_cameras: int) -> dict[str, Any]:

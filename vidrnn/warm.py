@@ -6,6 +6,7 @@ that such blocks are fitted again rather than held out.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ class Start:
 
     def has_seen(self, block: Block) -> bool:
         """Whether a block can no longer judge it."""
-        if self.alike:
-            return block.key in self.fitted
-        return file_of(block.key) in {file_of(key) for key in self.fitted}
+        return block.key in self.fitted if self.alike else file_of(block.key) in self._files
+
+    @cached_property
+    def _files(self) -> set[str]:
+        return {file_of(key) for key in self.fitted}
 
 
 def demanded(root: Path, camera_id: str, blocks: dict[str, float]) -> Start:
