@@ -12,13 +12,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
+
+# Python 3.11 keeps the compiled copy of a module that a full disk cut short, and fails at it in every night after.
+sys.dont_write_bytecode = True
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # of all that a night starts
 
 # First: it sets what Prefect reads when it is imported.
 from retrain import (
@@ -104,10 +108,7 @@ def challenge(folder: Path, checkout: Path) -> None:
     """Make the last published models the champion, and mostly the start, of a candidate; without one, all stays."""
     if is_stale("train", folder) and set_champion(folder):
         params = YAML(typ="safe").load(folder / "params.yaml")
-        every = params["nightly"]["scratch_every"]
-        if not isinstance(every, int) or every < 1:  # no stage reads it, which would say so
-            raise NightError(f"params.yaml: `nightly.scratch_every` is {every!r}; expected a whole number from 1")
-        warm = set_start(folder, git(checkout, "rev-parse", "HEAD"), every)
+        warm = set_start(folder, git(checkout, "rev-parse", "HEAD"), params["nightly"]["scratch_every"])
         get_run_logger().info("the candidate starts from %s", "the champion" if warm else "scratch")
 
 
@@ -179,14 +180,15 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
             if stage == "train":
                 challenge(folder, checkout)
             bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
-        differences, status["new_events"] = compare(folder), new_events(folder)
+        warn = get_run_logger().warning
+        differences, status["new_events"] = compare(folder, warn), new_events(folder, warn)
         if (folder / SCORES).is_file():
             create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
-        published = commit(folder, _subject(version))
-        status |= {"commit": published.commit, "model": published.tag, "remote": send(folder)}
-        status |= {"state": "completed", "report": str(folder / REPORT)}
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
         create_link_artifact(key="report", link=(folder / REPORT).as_uri(), description="The report of this night")
+        published = commit(folder, _subject(version))
+        status |= {"commit": published.commit, "model": published.tag, "report": str(folder / REPORT)}
+        status["state"] = "completed"
     except (DvcError, NightError, OSError) as error:  # the last where, say, there is no space
         status |= {"state": "failed", "message": str(error)}
     except BaseException as error:  # as when it is stopped: no time for a task
@@ -197,6 +199,9 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
     _end(checkout, status, rows)
     tell_people(status)
     create_table_artifact(key="stages", table=rows, description="What each stage did, in order")
+    if status["state"] == "completed":  # whatever happens from here on: it is published, and the next night sends it
+        status["remote"] = send(folder)
+        _end(checkout, status, rows)
     return Failed(message=status["message"]) if status["state"] == "failed" else status
 
 
@@ -209,22 +214,39 @@ def _subject(version: str | None) -> str:
     return f"Night of {datetime.now():%Y-%m-%d}" if version is None else f"Back to {version}"
 
 
-def compare(folder: Path) -> str:
-    """The measures beside those of the last published night, as Markdown."""
+def compare(folder: Path, log: Callable[[str], None]) -> str:
+    """The measures beside those of the last published night, as Markdown.
+
+    Where that night cannot be read any more, this one is published all the same: the log says why it is not compared.
+    """
     lines: list[str] = []
-    run(["metrics", "diff", "--md", "HEAD"], folder, lines.append, timeout_seconds=300.0)
+    try:
+        run(["metrics", "diff", "--md", "HEAD"], folder, lines.append, timeout_seconds=300.0)
+    except DvcError as error:
+        log(f"the measures cannot be compared with those of the last published night: {error}")
+        return "The measures of the last published night cannot be read."
     return "\n".join(lines) or "Every measure is as it was."
 
 
-def new_events(folder: Path) -> list[dict[str, Any]]:
-    """The events that the last published night did not have; none where there is no night to compare with."""
+def new_events(folder: Path, log: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The events that the last published night did not have; none where there is no night to compare with.
+
+    None, too, where that night's tables cannot be had any more, or have other columns: the log says so.
+    """
     if not model_tags(folder) or not (folder / "data/tables").is_dir():
         return []
-    lines: list[str] = []
-    run_module("vidrnn.cli", ["diff", "HEAD", "--json"], folder, lines.append, timeout_seconds=600.0)
-    rows = json.loads("\n".join(lines))
+    command = [sys.executable, "-m", "vidrnn.cli", "diff", "HEAD", "--json"]
+    try:  # not `run_module`, whose lines hold warnings, too
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600.0)
+    except subprocess.TimeoutExpired as error:
+        log(f"new events cannot be told: {error}")
+        return []
+    if done.returncode:
+        log(f"new events cannot be told, by comparison with the last published night: {done.stderr.strip()}")
+        return []
     names = ("event_id", "camera_id", "video_id", "recorded_at", "kind", "reason")
-    return [{name: row[name] for name in names} for row in rows if row["change"] == "appeared"]
+    appeared = (row for row in json.loads(done.stdout) if row["change"] == "appeared")
+    return [{name: row[name] for name in names} for row in appeared]
 
 
 def status_file(checkout: Path) -> Path:

@@ -25,7 +25,7 @@ from ruamel.yaml.error import YAMLError
 
 from vidrnn.revisions import PUBLISHED as BRANCH
 
-UNSENT = "refs/vidrnn/unsent"  # a night whose data did not reach the remote; gone once all of it has
+SENT = "refs/vidrnn/sent"  # the last night up to which all data has reached the remote
 MARK = "VIDRNN_NIGHT"  # in the environment of all that a night starts
 CHAMPION, START, WITHDRAWN = "data/champion", "data/start", "data/withdrawn.csv"
 TRAINED = "data/metrics/train.json"
@@ -33,7 +33,7 @@ TRAINED = "data/metrics/train.json"
 POINTERS = {f"{CHAMPION}.dvc": CHAMPION, f"{START}.dvc": START}
 # What the branch keeps of its own when it takes over the files of the checkout.
 OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", *POINTERS, WITHDRAWN, "data/retired.csv")
-# What people say in the checkout from day to day: it counts without a commit, and is published with the night.
+# What people say in the checkout from day to day: it counts as it lies there, without a commit.
 SAID = ("data/feedback.csv",)
 DVC_SECONDS = 6 * 3600.0
 # Commits of the nightly are its own: no signature to ask for, no hook of the user's.
@@ -112,10 +112,9 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
     """
     folder = tree(checkout)
     base = git(checkout, "rev-parse", "HEAD")
-    if changed := git(checkout, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!data", ":!dvc.lock"):
-        names = ", ".join(line.split()[-1] for line in changed.splitlines())
+    if names := ", ".join(_not_committed(checkout, base)):
         log(f"warning: a night works with what is committed, and these are changed but not committed: {names}")
-    if not (folder / ".git").exists():
+    if not _has_tree(checkout, folder):
         _add_worktree(checkout, folder, base)
     git_dir = Path(git(folder, "rev-parse", "--absolute-git-dir"))
     for left in (git_dir / "index.lock", folder / ".dvc/tmp/rwlock"):  # of a killed night; we are alone
@@ -123,11 +122,8 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
     for link in _links(folder, checkout):
         if link.is_symlink():  # or Git would look through it for the .gitignore that it has there
             link.unlink()
-    commit = _with_files_of(folder, base)
+    commit = _with_files_of(checkout, folder, base)
     git(folder, "checkout", "-q", "-f", "-B", BRANCH, commit)
-    for name in SAID:
-        if (checkout / name).is_file():
-            shutil.copyfile(checkout / name, folder / name)
     _configure(checkout, folder)
     for link, target in _links(folder, checkout).items():
         if link.is_dir():  # which holds no more than the .gitignore that keeps it in Git
@@ -137,34 +133,63 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
     return folder
 
 
+def _not_committed(checkout: Path, base: str) -> list[str]:
+    """What people have changed, but for what nights keep of their own; and the pointer to footage, if it is new."""
+    own = (f":!{name}" for name in (*OWN, *SAID))
+    changed = git(checkout, "diff", "--name-only", "--no-renames", "-z", base, "--", ".", *own)
+    pointer = footage_pointer(checkout, base)
+    new = git(checkout, "ls-files", "--others", "-z", "--", pointer) if pointer else ""
+    return [name for name in (changed + new).split("\0") if name]
+
+
+def _has_tree(checkout: Path, folder: Path) -> bool:
+    """Whether the checkout has its worktree; one that was moved or copied along with it is made its own again."""
+    link = folder / ".git"
+    if not link.is_file():
+        return False
+    where = ("rev-parse", "--path-format=absolute", "--git-common-dir")
+    common = git(checkout, *where)
+    own = Path(common, "worktrees", Path(link.read_text().strip()).name)
+    if not own.is_dir():
+        shutil.rmtree(folder)
+        return False
+    if git(folder, *where, fails="") != common:  # it leads to where it was, which may be another checkout by now
+        link.write_text(f"gitdir: {own}\n")
+        git(checkout, "worktree", "repair", str(folder))
+    return True
+
+
 def _add_worktree(checkout: Path, folder: Path, base: str) -> None:
     git(checkout, "worktree", "prune")
-    if not git(checkout, "branch", "--list", BRANCH):
-        git(checkout, "branch", BRANCH, base)
+    if not git(checkout, "branch", "--list", BRANCH):  # in a clone, nights go on from those that it has fetched
+        fetched = git(checkout, "for-each-ref", "--format=%(refname)", f"refs/remotes/*/{BRANCH}").splitlines()
+        git(checkout, "branch", "--no-track", BRANCH, *(fetched[:1] or [base]))
     git(checkout, "worktree", "add", "-q", str(folder), BRANCH)
-    (home(checkout) / "config").unlink(missing_ok=True)
     _configure(checkout, folder)
     with suppress(DvcError):  # what is not in the cache is made again, or pulled where it is needed
         run(["checkout", "-q", "--allow-missing"], folder, lambda line: None, DVC_SECONDS)
 
 
 def _configure(checkout: Path, folder: Path) -> None:
-    """The remotes and the cache that the checkout has configured."""
-    files = [checkout / ".dvc" / name for name in ("config", "config.local")]
-    now, known = b"\0".join(file.read_bytes() for file in files if file.is_file()), home(checkout) / "config"
-    if known.is_file() and known.read_bytes() == now:
-        return
-    local = folder / ".dvc/config.local"
-    shutil.copyfile(files[1], local) if files[1].is_file() else local.unlink(missing_ok=True)
+    """The remotes and the cache that the checkout has configured; paths in there are relative to the checkout."""
+    theirs, local = checkout / ".dvc/config.local", folder / ".dvc/config.local"
+    shutil.copyfile(theirs, local) if theirs.is_file() else local.unlink(missing_ok=True)
+    wanted, found = {"cache.dir": str(checkout / ".dvc/cache"), **_settings(checkout)}, _settings(folder)
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            run(["config", "--local", name, value], folder, lambda line: None, DVC_SECONDS)
+
+
+def _settings(repo: Path) -> dict[str, str]:
+    """What DVC is told there, with whole paths."""
     lines: list[str] = []
-    run(["cache", "dir"], checkout, lines.append, DVC_SECONDS)
-    run(["cache", "dir", "--local", lines[-1]], folder, lambda line: None, DVC_SECONDS)
-    known.write_bytes(now)
+    run(["config", "--list"], repo, lines.append, DVC_SECONDS)
+    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def _with_files_of(folder: Path, base: str) -> str:
-    """A commit on top of the branch with the files of `base`, but for those that are the branch's own."""
-    index = {**os.environ, "GIT_INDEX_FILE": str(home(folder.parent.parent) / "index")}
+def _with_files_of(checkout: Path, folder: Path, base: str) -> str:
+    """A commit on top of the branch with the files of `base` and SAID, but for those that are the branch's own."""
+    index = {**os.environ, "GIT_INDEX_FILE": str(home(checkout) / "index")}
     head = git(folder, "rev-parse", BRANCH)
     names = (*OWN, *_updated_import(folder, base, head))
     git(folder, "read-tree", base, env=index)
@@ -174,6 +199,8 @@ def _with_files_of(folder: Path, base: str) -> str:
             git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", kept, env=index)
         entries = git(folder, "ls-tree", "-r", head, "--", *names)
         git(folder, "update-index", "--index-info", env=index, text=entries + "\n")
+    if said := [name for name in SAID if (checkout / name).is_file()]:
+        git(checkout, "add", "--force", "--", *said, env=index)
     wanted = git(folder, "write-tree", env=index)
     Path(index["GIT_INDEX_FILE"]).unlink()
     if wanted == git(folder, "rev-parse", f"{head}^{{tree}}"):
@@ -243,9 +270,10 @@ def _path_of(out: Any) -> str:
     return out if isinstance(out, str) else str(next(iter(out)))
 
 
-def model_tags(folder: Path) -> list[str]:
-    """`model/v1`, `model/v2`, … of published nights, in their order."""
-    names = git(folder, "tag", "--merged", BRANCH, "--list", "model/v*").splitlines()
+def model_tags(folder: Path, *, everywhere: bool = False) -> list[str]:
+    """`model/v1`, `model/v2`, … of published nights, in their order; with those of other branches if `everywhere`."""
+    merged = [] if everywhere else ["--merged", BRANCH]
+    names = git(folder, "tag", *merged, "--list", "model/v*").splitlines()
     return sorted((n for n in names if n.removeprefix("model/v").isdigit()), key=lambda n: int(n[7:]))
 
 
@@ -279,7 +307,11 @@ def set_start(folder: Path, base: str, scratch_every: int) -> bool:
 
 
 def _take(folder: Path, path: str, model: dict[str, Any]) -> None:
-    """Put a published model at a path, with a pointer to it in the place of what Git has there."""
+    """Put a published model at a path, with a pointer to it in the place of what Git has there.
+
+    Raises:
+        NightError: its data cannot be had.
+    """
     pointer, target = folder / f"{path}.dvc", folder / path
     git(folder, "rm", "-rfq", "--cached", "--ignore-unmatch", "--", path)
     ignored, line = folder / "data/.gitignore", f"/{target.name}"
@@ -291,7 +323,13 @@ def _take(folder: Path, path: str, model: dict[str, Any]) -> None:
     try:
         run(["checkout", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
     except DvcError:
-        run(["pull", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
+        try:
+            run(["pull", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
+        except DvcError as error:
+            raise NightError(
+                f"the models of an earlier night, for {path}, are neither in the DVC cache nor on a remote within "
+                f"reach; `dvc push` them where they were made: {error}"
+            ) from None
 
 
 def _output(folder: Path, rev: str, path: str) -> dict[str, Any] | None:
@@ -305,7 +343,10 @@ def _output(folder: Path, rev: str, path: str) -> dict[str, Any] | None:
 
 
 def go_back(folder: Path, tag: str, log: Callable[[str], None]) -> None:
-    """Make the models of an earlier version the champion, and refuse the candidates that came after it.
+    """Make the models of an earlier version the champion, and refuse the candidates of every night after it.
+
+    Those that the gate had refused, too: they started from models that are no champions any more, and may be better
+    than this one by its measures.
 
     Raises:
         NightError: there is no such version.
@@ -316,7 +357,8 @@ def go_back(folder: Path, tag: str, log: Callable[[str], None]) -> None:
         raise NightError(f"no published version is called {tag!r}; the last ones are {listed}")
     made = YAML(typ="safe").load(folder / "dvc.lock")["stages"]  # of what was never made, DVC would ask for the data
     run(["checkout", "-q", *made], folder, log, DVC_SECONDS)
-    later = set().union(*(_candidates(folder, name) for name in tags[tags.index(tag) + 1 :]))
+    nights = git(folder, "rev-list", "--first-parent", f"{tag}..{BRANCH}", "--", TRAINED).splitlines()
+    later = set().union(*(_candidates(folder, night) for night in nights))
     withdrawn = folder / WITHDRAWN
     lines = withdrawn.read_text().splitlines() if withdrawn.is_file() else ["model_version"]
     lines += sorted(later - _candidates(folder, tag) - set(lines))
@@ -332,7 +374,7 @@ def _candidates(folder: Path, rev: str) -> set[str]:
 
 def publish(folder: Path, subject: str) -> Published:
     """Commit what the night made, and tag its models where they are others than those of the last tag."""
-    present = [name for name in (*OWN, *SAID) if (folder / name).exists()]
+    present = [name for name in OWN if (folder / name).exists()]
     if footage := footage_pointer(folder):
         present.append(footage)
     git(folder, "add", "--force", "--", *present)
@@ -342,7 +384,7 @@ def publish(folder: Path, subject: str) -> Published:
     model, tags = _output(folder, commit, "data/model"), model_tags(folder)
     if model is None or (tags and _output(folder, tags[-1], "data/model") == model):
         return Published(commit, None)
-    number = int(tags[-1][7:]) + 1 if tags else 1
+    number = max((int(name[7:]) for name in model_tags(folder, everywhere=True)), default=0) + 1
     # The plain name is for people and `results.load`; the other one is what `dvc artifacts get` and GTO look for.
     for name in (f"model@v{number}.0.0", f"model/v{number}"):
         git(folder, "tag", "--force", "-a", name, "-m", subject, commit)
@@ -357,14 +399,14 @@ def push(folder: Path, log: Callable[[str], None], timeout_seconds: float = DVC_
     """
     if not _has_remote(folder):
         return "none"
-    missed = git(folder, "rev-parse", "-q", "--verify", UNSENT, fails="")
+    sent = git(folder, "rev-parse", "-q", "--verify", SENT, fails="")
+    nights = git(folder, "rev-list", "--first-parent", f"{sent}..HEAD" if sent else "HEAD", "--", "dvc.lock")
     try:
-        run(["push", "-q", *(["--all-commits"] if missed else [])], folder, log, timeout_seconds)
+        run(["push", "-q", *(["--all-commits"] if "\n" in nights else [])], folder, log, timeout_seconds)
     except DvcError as error:
         log(f"warning: the data of this night stays here, the next night sends it: {error}")
-        git(folder, "update-ref", UNSENT, "HEAD")
         return "away"
-    git(folder, "update-ref", "-d", UNSENT)
+    git(folder, "update-ref", SENT, "HEAD")
     return "pushed"
 
 
@@ -389,7 +431,9 @@ def git(
     Raises:
         NightError: it failed; the message is its own.
     """
-    done = subprocess.run([*GIT, *arguments], cwd=folder, env=env, input=text, capture_output=True, text=True)
+    done = subprocess.run(
+        [*GIT, *arguments], cwd=folder, env=env, input=text, capture_output=True, text=True, errors="backslashreplace"
+    )
     if done.returncode:
         if fails is not None:
             return fails

@@ -51,10 +51,12 @@ def bomb(size: int) -> int:
 
 
 def linger(path: str) -> str:
-    """Note that it has begun, and take a while."""
+    """Note that it has begun, and take until a file `on` lies beside it."""
     with Path(path).open("a") as file:
         file.write("x")
-    time.sleep(1.5)
+    deadline = time.monotonic() + 120
+    while not Path(path).with_name("on").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     return path
 
 

@@ -17,7 +17,7 @@ import pytest
 from commands import git
 from conftest import blank, make_repository, write
 
-from vidrnn import cli, results
+from vidrnn import cli, doctor, results
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import video_path
 
@@ -291,3 +291,10 @@ def test_doctor_says_what_to_do(repo: Path) -> None:
     told = vidrnn(repo, "--quiet", "doctor", RAY_ADDRESS="127.0.0.1:9")
     assert told.returncode == 1 and "nobody answers" in told.stdout and "unset RAY_ADDRESS" in told.stdout
     assert "Python" not in told.stdout  # nothing is wrong with it
+
+
+def test_doctor_advises_no_cleaning_that_removes_published_nights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", sys.maxsize)
+    finding = doctor._disk(ROOT)
+    command = finding.advice.split("`")[1]
+    assert finding.state == "warning" and f"`{command}` frees space" in (ROOT / "README.md").read_text("utf-8")

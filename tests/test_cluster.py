@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 from conftest import moving_square, write_clip
 from jobs import linger, misbehave
@@ -87,10 +89,17 @@ def test_a_node_that_is_lost_in_mid_work_is_survived(cluster: Any, tmp_path: Pat
 
     def lose() -> None:
         """Pull the plug as soon as the four are at work."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 100
         while len(list(tmp_path.iterdir())) < 4 and time.monotonic() < deadline:
             time.sleep(0.02)
+        # What the node's own processes started outlives them here for a moment, in which it could still answer.
+        (raylet,) = lost.all_processes["raylet"]
+        there = psutil.Process(raylet.process.pid).children(recursive=True)
         cluster.remove_node(lost, allow_graceful=False)
+        for process in there:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        (tmp_path / "on").touch()
 
     plug = Thread(target=lose)
     plug.start()

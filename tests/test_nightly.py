@@ -1,10 +1,12 @@
 """Nights over a small real project: what they publish, what they leave alone, and what they survive."""
 
+import asyncio
 import json
 import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +17,15 @@ from typing import Any
 
 import publish
 import pytest
-from commands import at_work_in, dvc, git
+from commands import at_work_in, commit, dvc, git
+from conftest import blank, make_repository, write
 from dvc.api import read
+from dvc_cli import DvcError, is_stale
 from ruamel.yaml import YAML
+from small_project import change_params, clone_this
 from toy_project import PARAMS, ROOT, film, has_namespaces, make_checkout
+
+from vidrnn.storage import video_path
 
 TREE = ".nightly/tree"
 
@@ -42,9 +49,13 @@ def model_of(checkout: Path, rev: str) -> Any:
     return json.loads(read("data/model/gate/model.json", repo=str(checkout), rev=rev))
 
 
-def deployment() -> dict[str, Any]:
+def deployed() -> dict[str, Any]:
     """What `prefect deploy` reads."""
-    (found,) = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
+    return dict(YAML(typ="safe").load(ROOT / "prefect.yaml"))
+
+
+def deployment() -> dict[str, Any]:
+    (found,) = deployed()["deployments"]
     return dict(found)
 
 
@@ -61,12 +72,8 @@ def first_night(
 
 @pytest.fixture
 def begun(first_night: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
-    """A copy of that checkout, in which nothing leads back to it."""
-    copy = shutil.copytree(first_night[0], tmp_path / "checkout", symlinks=True)
-    (copy / TREE / ".git").write_text(f"gitdir: {copy}/.git/worktrees/tree\n")
-    (copy / ".git/worktrees/tree/gitdir").write_text(f"{copy / TREE}/.git\n")
-    (copy / ".nightly/config").unlink()  # so that the next night configures DVC anew
-    return copy
+    """A copy of that checkout."""
+    return shutil.copytree(first_night[0], tmp_path / "checkout", symlinks=True)
 
 
 @pytest.mark.slow
@@ -211,13 +218,53 @@ def test_footage_of_another_place_is_not_committed(checkout: Path, tmp_path: Pat
     assert publish.footage_pointer(checkout) == publish.footage_pointer(checkout, "HEAD") == "data/videos.dvc"
 
 
-def published(checkout: Path) -> str:
-    """A night without Prefect; what has become of its data."""
+def test_what_is_not_committed_is_told_by_name(checkout: Path) -> None:
+    """But for what nights keep of their own, and marks, which count at once."""
+    own = ("dvc.lock", "data/metrics/train.json", "data/withdrawn.csv", "data/feedback.csv")
+    told = ("a report for ä.py", "data/labels/.gitignore", "renamed.py")
+    for name in (*own, *told, "left.py"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text("committed\n")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-qm", "more files")
+    for name in (*own, *told):
+        (checkout / name).write_text("changed\n")
+    git(checkout, "mv", "renamed.py", "new name.py")
+    (checkout / "data/videos.dvc").write_text("outs: []\n")  # which `git add` would have to take first
+    (checkout / "notes.txt").write_text("nobody asks for them\n")
+    lines: list[str] = []
+    publish.prepare(checkout, lines.append)
+    names = ["a report for ä.py", "data/labels/.gitignore", "new name.py", "renamed.py", "data/videos.dvc"]
+    assert [line.split(": ")[-1] for line in lines] == [", ".join(names)]
+
+
+def test_a_watched_folder_at_a_relative_path_is_one_of_the_checkout(
+    nightly: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkout = tmp_path / "checkout"
+    clone_this(checkout)
+    change_params(checkout, nightly={"watch": ["incoming"]})
+    (checkout / "incoming/gate").mkdir(parents=True)
+    (checkout / "incoming/gate/a.txt").write_text("1 2\n3 4\n")
+    os.utime(checkout / "incoming/gate/a.txt", (0, 0))
+    git(checkout, "init", "-q")
+    commit(checkout)
+    for folder in (publish.prepare(checkout, print), checkout):
+        assert taken_in(nightly, folder, caplog) == ""
+        assert (checkout / "data/videos/gate/a.txt").read_text() == "1 2\n3 4\n"
+        (checkout / "data/videos/gate/a.txt").unlink()
+
+
+def plain_night(checkout: Path, back_to: str | None = None) -> tuple[publish.Published, str]:
+    """A night without Prefect; what was published, and what has become of its data."""
     with publish.alone(checkout):
         folder = publish.prepare(checkout, print)
-        dvc(folder, "repro", "-q")
-        publish.publish(folder, "A night")
-        return publish.push(folder, print)
+        if back_to:
+            publish.go_back(folder, back_to, print)
+        elif is_stale("train", folder) and publish.set_champion(folder):
+            publish.set_start(folder, git(checkout, "rev-parse", "HEAD"), 100)
+        dvc(folder, "repro", "-q", *(["-s", "gate", "report"] if back_to else []))
+        return publish.publish(folder, "A night"), publish.push(folder, print)
 
 
 @pytest.mark.slow
@@ -227,10 +274,10 @@ def test_a_remote_that_is_away_gets_everything_later(begun: Path, tmp_path: Path
     (tmp_path / "remote").write_text("a file where the folder should be")
     dvc(checkout, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
     film(checkout, "second")
-    assert published(checkout) == "away"
+    assert plain_night(checkout)[1] == "away"
     (tmp_path / "remote").unlink()
     film(checkout, "third")
-    assert published(checkout) == "pushed"
+    assert plain_night(checkout)[1] == "pushed"
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "-q", str(checkout), str(clone))
     dvc(clone, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
@@ -239,6 +286,78 @@ def test_a_remote_that_is_away_gets_everything_later(begun: Path, tmp_path: Path
     assert json.loads((clone / "data/model/gate/model.json").read_text())["saw"] == "firstsecond"
     with pytest.raises(publish.NightError, match="no published version is called 'model/v9'; the last ones are"):
         publish.go_back(checkout / TREE, "model/v9", print)
+
+
+@pytest.mark.slow
+def test_paths_in_the_settings_of_dvc_are_relative_to_the_checkout(checkout: Path, tmp_path: Path) -> None:
+    dvc(checkout, "remote", "add", "--default", "store", "../store")
+    git(checkout, "commit", "-qam", "a store beside the checkout")
+    dvc(checkout, "remote", "add", "--local", "far", "ssh://camera@far/store")
+    dvc(checkout, "remote", "modify", "--local", "far", "keyfile", "../key")
+    dvc(checkout, "config", "core.autostage", "true")  # not committed, nor is it for nights to commit
+    assert plain_night(checkout)[1] == "pushed" and any((tmp_path / "store").rglob("*"))
+    assert git(checkout, "diff", "--name-only", "HEAD", publish.BRANCH, "--", ".dvc") == ""
+    told = dvc(checkout / TREE, "config", "--list").splitlines()
+    assert {f"remote.store.url={tmp_path}/store", f"remote.far.keyfile={tmp_path}/key"} <= set(told)
+    assert {f"cache.dir={checkout}/.dvc/cache", "core.autostage=true"} <= set(told)
+    (checkout / ".dvc/config.local").write_text("[core\n")
+    with pytest.raises(DvcError, match="dvc config --list` failed"):
+        publish.prepare(checkout, print)
+
+
+@pytest.mark.slow
+def test_a_mark_is_published_once(begun: Path) -> None:
+    mark = begun / "data/feedback.csv"
+    mark.write_text("event_id,verdict\n")
+    git(begun, "add", "data")
+    git(begun, "commit", "-qm", "no mark yet")
+    mark.write_text("event_id,verdict\nx,normal\n")
+    first, *idle = (plain_night(begun)[0] for _ in range(3))
+    assert git(begun, "show", f"{first.commit}:data/feedback.csv").endswith("x,normal")
+    assert [night.commit for night in idle] == [first.commit] * 2
+    assert git(begun, "diff", "--cached", "--name-only") == ""  # nothing is staged where people work
+
+
+@pytest.mark.slow
+def test_a_checkout_that_is_copied_or_moved_takes_its_nights_along(
+    first_night: tuple[Path, dict[str, Any]], begun: Path, tmp_path: Path
+) -> None:
+    original, first = first_night
+    film(begun, "second")
+    assert plain_night(begun)[0].tag == "model/v2"
+    assert git(original, "rev-parse", publish.BRANCH) == git(original / TREE, "rev-parse", "HEAD") == first["commit"]
+    moved = begun.rename(tmp_path / "moved")
+    film(moved, "third")
+    assert plain_night(moved)[0].tag == "model/v3" and model_of(moved, "model/v3")["saw"] == "firstsecondthird"
+    assert dvc(moved / TREE, "cache", "dir") == str(moved / ".dvc/cache")
+    git(moved, "worktree", "remove", "--force", TREE)
+    shutil.copytree(original / TREE, moved / TREE, symlinks=True)  # of which this repository knows nothing
+    film(moved, "fourth")
+    assert plain_night(moved)[0].tag == "model/v4"
+    assert git(moved, "fsck", "--no-dangling") == git(original, "fsck", "--no-dangling") == ""
+    assert git(original, "rev-parse", publish.BRANCH) == git(original / TREE, "rev-parse", "HEAD") == first["commit"]
+
+
+@pytest.mark.slow
+def test_in_a_clone_nights_go_on_and_no_tag_moves(begun: Path, tmp_path: Path) -> None:
+    def clone(name: str) -> Path:
+        git(tmp_path, "clone", "-q", str(begun), name)
+        film(tmp_path / name, "first")
+        film(tmp_path / name, "second")
+        return tmp_path / name
+
+    whole, bare, alone = clone("whole"), clone("bare"), clone("alone")
+    for folder in (whole, alone):
+        dvc(folder, "cache", "dir", "--local", str(begun / ".dvc/cache"))
+    assert plain_night(whole)[0].tag == "model/v2"
+    two = model_of(whole, "model/v2")
+    assert two["saw"] == "firstsecond" and two["start"] == model_of(whole, "model/v1")["version"]
+    with pytest.raises(publish.NightError, match="neither in the DVC cache nor on a remote within reach"):
+        plain_night(bare)
+    git(alone, "update-ref", "-d", f"refs/remotes/origin/{publish.BRANCH}")
+    assert plain_night(alone)[0].tag == "model/v2" and model_of(alone, "model/v2")["start"] is None
+    for folder in (whole, alone):
+        assert git(folder, "rev-parse", "model/v1") == git(begun, "rev-parse", "model/v1")
 
 
 def with_server() -> dict[str, str]:
@@ -286,6 +405,36 @@ def test_killed_in_a_stage_while_another_night_wants_to_begin(nightly: ModuleTyp
     assert outcomes(status) == {"train": "skipped", "gate": "ran", "report": "ran"}
     assert at_work_in(checkout / TREE) == []
     assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
+
+
+@pytest.mark.slow
+def test_killed_while_it_sends_a_night_is_published_and_sent_by_the_next_one(
+    nightly: ModuleType, begun: Path, tmp_path: Path
+) -> None:
+    checkout = begun
+    film(checkout, "second")
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # a remote that takes a call and never answers
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        dvc(checkout, "remote", "add", "--default", "--local", "store", url)
+        process = start_night(checkout)
+        deaf.settimeout(60)
+        deaf.accept()[0].close()
+        process.kill()
+        process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+    status = nightly.read_status(checkout)
+    assert (status["state"], status["model"]) == ("completed", "model/v2") and "remote" not in status
+    assert status["commit"] == git(checkout, "rev-parse", publish.BRANCH) and outcomes(status)["report"] == "ran"
+
+    dvc(checkout, "remote", "modify", "--local", "store", "url", str(tmp_path / "remote"))
+    film(checkout, "third")
+    assert plain_night(checkout) == (publish.Published(git(checkout, "rev-parse", "model/v3^{}"), "model/v3"), "pushed")
+    shutil.rmtree(checkout / ".dvc/cache")
+    for tag, saw in (("model/v1", "first"), ("model/v2", "firstsecond")):  # the first had no remote at all
+        git(checkout, "checkout", "-q", tag)
+        dvc(checkout, "pull", "data/model")
+        assert json.loads((checkout / "data/model/gate/model.json").read_text())["saw"] == saw
 
 
 # A night without Prefect, which keeps nothing that counts. argv: at which command (Git, DVC) it is killed, and how long
@@ -351,7 +500,7 @@ def night(*command):
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")] or done.stderr.splitlines()
     print(done.returncode, *said[-1:], sep="|", flush=True)
 size("size=64m")
-checkout = shutil.copytree(source, small / "checkout", symlinks=True)
+checkout = shutil.copytree(source, small / "checkout", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 plain = ("-c", os.environ["PLAIN_NIGHT"], "0", "0")
 night(*plain)
 (checkout / "data/videos/gate/second.mp4").write_text("second")
@@ -397,6 +546,59 @@ def test_without_room_a_night_fails_in_a_sentence_and_publishes_nothing(
     assert two["saw"] == "firstsecond" and two["start"] == model_of(kept, "model/v1")["version"]
 
 
+def test_a_night_leaves_no_compiled_modules_that_a_full_disk_could_cut_short(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "flows", tmp_path / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, str(tmp_path / "flows/nightly.py"), "--help"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""}, capture_output=True, text=True)
+    assert done.returncode == 0 and "--now" in done.stdout, done.stderr
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+@pytest.mark.slow
+def test_a_candidate_that_was_refused_after_the_version_to_go_back_to_is_not_promoted(checkout: Path) -> None:
+    source = (checkout / "gate.py").read_text()
+    saw = '"second" in "".join(path.read_text() for path in pathlib.Path("data/champion").rglob("*.json"))'
+    (checkout / "gate.py").write_text(source.replace("version in withdrawn", f"version in withdrawn or {saw}"))
+    git(checkout, "commit", "-qam", "nothing is better than what saw the second film")
+    tags = [plain_night(checkout)[0].tag]
+    for name in ("second", "third"):
+        film(checkout, name)
+        tags.append(plain_night(checkout)[0].tag)
+    assert tags == ["model/v1", "model/v2", None]
+    assert plain_night(checkout, back_to="model/v1")[0].tag == "model/v3"
+    assert model_of(checkout, "model/v3") == model_of(checkout, "model/v1")
+
+
+@pytest.mark.slow
+def test_a_night_that_cannot_be_compared_with_the_last_one_is_published(
+    nightly: ModuleType, begun: Path, tmp_path: Path
+) -> None:
+    (begun / TREE / "data/tables").mkdir()  # which the last night did not publish: as where its data is gone
+    told: list[str] = []
+    assert nightly.new_events(begun / TREE, told.append) == []
+    assert nightly.compare(tmp_path, told.append) == "The measures of the last published night cannot be read."
+    assert "revision 'HEAD' holds no data/tables" in told[0] and "`dvc metrics diff --md HEAD` failed" in told[1]
+    film(begun, "second")
+    status = nightly.night(begun)
+    assert (status["state"], status["model"], status["new_events"]) == ("completed", "model/v2", [])
+
+
+@pytest.mark.slow
+def test_new_events_are_told_whatever_is_warned_of(
+    nightly: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = tmp_path / "repo"
+    make_repository(repo)
+    git(repo, "branch", publish.BRANCH)
+    git(repo, "tag", "model/v1")
+    key = {"camera_id": "gate", "video_id": "gate/a.mp4"}
+    event = blank("events", **key, event_id="new", onset_pts=20, offset_pts=60)
+    write(video_path(repo / "data/tables/events", *key.values()), "events", [event])
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # a line on standard error for every module
+    told: list[str] = []
+    assert [found["event_id"] for found in nightly.new_events(repo, told.append)] == ["new"] and told == []
+
+
 def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None:
     schedule = nightly.schedule_of(checkout)  # at two in the morning
     began = datetime(2026, 3, 1, 2, 0, 1, tzinfo=UTC)
@@ -415,6 +617,18 @@ def test_the_deployment_is_the_same_night(nightly: ModuleType) -> None:
     assert getattr(nightly, name) is nightly.night and (ROOT / script).samefile(nightly.__file__)
     schedule = nightly.schedule_of(ROOT)
     assert deployment()["schedules"] == [{"cron": schedule.cron, "timezone": schedule.timezone}]
+
+
+def test_a_worker_that_is_started_in_the_checkout_finds_it(
+    nightly: ModuleType, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.deployments.steps.core import run_steps
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")  # as a process worker begins each run
+    monkeypatch.setenv("PWD", str(checkout))
+    asyncio.run(run_steps(deployed()["pull"]))
+    assert Path.cwd() == checkout and Path(deployment()["entrypoint"].split(":")[0]).is_file()
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def start(folder, *runs):
     """Runs of `ray_fit`, `<file of the task>:<workers>`, in turn, in a process, a session and a folder of their own."""
     with (folder / "log").open("w") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", WORKERS, *runs],
+            [sys.executable, "-u", "-c", WORKERS, *runs],  # its log is watched
             cwd=folder,
             env={**os.environ, "TMPDIR": str(folder), "RAY_TMPDIR": gettempdir()},  # paths of sockets must be short
             stdout=log,
@@ -114,13 +114,20 @@ def long_task(task):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(task, long_task, tmp_path_factory):
-    """A training on two workers, on one, and one that fails on its worker: the folder, and what was left behind."""
+def slow_task(long_task):
+    """Long enough to be killed in the middle of it."""
+    return replace(long_task, batches_per_epoch=40)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(task, long_task, slow_task, tmp_path_factory):
+    """Trainings on two workers, on one, and one that fails on its worker: the folder, and what was left behind."""
     folder = tmp_path_factory.mktemp("undisturbed")
     for name in ("good", "single"):
         (folder / name).write_bytes(pickle.dumps(long_task))
+    (folder / "slow").write_bytes(pickle.dumps(slow_task))
     (folder / "bad").write_bytes(pickle.dumps(replace(task, seq_len=1000)))
-    run = start(folder, "good:2", "single:1", "bad:1")
+    run = start(folder, "good:2", "slow:2", "single:1", "bad:1")
     assert run.wait(240) == 0, (folder / "log").read_text()[-3000:]
     return folder, left_behind(run)
 
@@ -147,15 +154,15 @@ def test_what_is_printed_with_workers_is_what_is_printed_without(undisturbed):
     error = pickle.loads((folder / "bad.out").read_bytes())
     assert isinstance(error, FootageError) and str(error).startswith("no stretch of ordinary footage")
     log = (folder / "log").read_text()
-    assert log.count("train gate: epoch") == 20, log
+    assert log.count("train gate: epoch") == 30, log
     for noise in ("FootageError", "Failed to query", "Reporting", "Token", "process group", "Checkpoint"):
         assert noise not in log
 
 
 @pytest.mark.slow
-def test_a_killed_worker_changes_nothing(long_task, undisturbed, tmp_path):
+def test_a_killed_worker_changes_nothing(slow_task, undisturbed, tmp_path):
     """kill -9 in mid-training: all start again from the last epoch that Ray knew of, and end with the same bytes."""
-    (tmp_path / "killed").write_bytes(pickle.dumps(long_task))
+    (tmp_path / "killed").write_bytes(pickle.dumps(slow_task))
     run, log = start(tmp_path, "killed:2"), tmp_path / "log"
     try:
         until(lambda: list(tmp_path.glob(".vidrnn-*/*/checkpoint_*/state.json")), run, log)
@@ -173,7 +180,7 @@ def test_a_killed_worker_changes_nothing(long_task, undisturbed, tmp_path):
     assert epochs == [*range(1, last + 1), *range(first, 11)]
     assert 1 < first <= last < 10  # neither from the start, nor after the end
     result, expected = (
-        pickle.loads(path.read_bytes()) for path in (tmp_path / "killed.out", undisturbed[0] / "good.out")
+        pickle.loads(path.read_bytes()) for path in (tmp_path / "killed.out", undisturbed[0] / "slow.out")
     )
     assert tensor_bytes(result.weights) == tensor_bytes(expected.weights)
     assert (result.history, result.best_epoch) == (expected.history, expected.best_epoch)

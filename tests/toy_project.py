@@ -71,7 +71,7 @@ def make_checkout(repo: Path) -> Path:
     (repo / "params.yaml").write_text(PARAMS)
     for name, text in STAGES.items():
         (repo / name).write_text(text)
-    for folder in ("videos/gate", "labels", "champion", "start"):
+    for folder in ("videos", "labels", "champion", "start"):
         (repo / "data" / folder).mkdir(parents=True)
     for folder in ("videos", "labels"):
         (repo / "data" / folder / ".gitignore").write_text("*\n!.gitignore\n")
@@ -86,7 +86,9 @@ def make_checkout(repo: Path) -> Path:
 
 def film(repo: Path, name: str) -> None:
     """What a camera has recorded."""
-    (repo / f"data/videos/gate/{name}.mp4").write_text(name)
+    folder = repo / "data/videos/gate"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.mp4").write_text(name)
 
 
 def has_namespaces() -> bool:

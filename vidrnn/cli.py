@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from vidrnn import __version__, printing
-from vidrnn.errors import UserError, VidrnnError, nearest
+from vidrnn.errors import UserError, VidrnnError, nearest, printable
 from vidrnn.phrases import plural
 
 REPORT = Path("data/report/index.html")
@@ -75,7 +75,7 @@ def _options(
 
 @commands.command()
 def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser, too.")] = False) -> None:
-    """Say where the newest report is, and open it.
+    """Say where the newest report is; `--open` opens it.
 
     Yours or that of the last night, whichever is newer.
 
@@ -279,6 +279,9 @@ def add(
 
     Example: vidrnn add /media/card/DCIM --camera north-gate
     """
+    import io
+    from contextlib import redirect_stdout
+
     from vidrnn import intake
     from vidrnn.params import load_params
     from vidrnn.retired import RETIRED
@@ -294,9 +297,15 @@ def add(
             new, old = intake.add(paths, footage, camera, link)
             print(f"{plural(new, 'file')} came into {footage}, {old} were there already", file=out)
         else:
-            found = intake.take_watched(params.nightly.watch, footage, root / RETIRED)
+            checkout = root.parents[1] if root.match(str(NIGHTLY_TREE)) else root
+            folders = [str(checkout / folder) for folder in params.nightly.watch]
+            lists = [root / RETIRED]
+            if (of_nights := root / NIGHTLY_TREE / RETIRED).is_file():  # which remove footage that both share
+                lists.append(of_nights)
+            with redirect_stdout(io.StringIO() if _quiet else sys.stderr):  # progress, which is no answer
+                found = intake.take_watched(folders, footage, lists)
             for path, reason in found.waiting.items():
-                print(f"left for next time: {path}: {reason}", file=out)
+                print(printable(f"left for next time: {path}: {reason}"), file=out)
             print(
                 f"{plural(found.taken, 'file')} came into {footage}, {len(found.waiting)} left for next time", file=out
             )
@@ -318,6 +327,11 @@ def retire() -> None:
     from vidrnn.revisions import find_root
 
     root = find_root(".")
+    if (root / NIGHTLY_TREE).is_dir():  # whose own list names what is removed
+        raise UserError(
+            f"{root / NIGHTLY_TREE}: nights work here, and would lose the rows and features of what is removed by "
+            "hand; set nightly.keep_days or nightly.keep_gigabytes in params.yaml and commit: the next night removes it"
+        )
     params = load_params(root / "params.yaml")
     footage = intake.footage_folder(root, params.data.videos)
     gone = intake.retire(root, footage, params.nightly, datetime.now(UTC))

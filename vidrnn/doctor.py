@@ -188,7 +188,6 @@ def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     found = f"{free / 2**30:.1f} GiB free"
     if free < LEAST_FREE_BYTES:
-        return Finding(
-            "disk", "warning", found, "`dvc gc --workspace --all-tags` removes what no tag and no file here needs"
-        )
+        advice = "`dvc gc --all-branches --all-tags` removes what the newest of each branch and no tag needs"
+        return Finding("disk", "warning", found, advice)
     return Finding("disk", "ok", found)

@@ -4,10 +4,11 @@ A file comes in whole or not at all: under a hidden name first, which the index 
 retired keeps its row of the index and its features, so that nothing is learned anew and no table loses a line.
 """
 
+import filecmp
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from ruamel.yaml import YAML
 
 from vidrnn.decode import open_video, pictures_in
 from vidrnn.errors import DecodeError, SchemaError, UserError
+from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory
 from vidrnn.params import NightlyParams
 from vidrnn.retired import RETIRED, read_retired, write_retired
 from vidrnn.schema import SCHEMAS
@@ -28,6 +30,9 @@ from vidrnn.timebase import TimeBase
 SETTLED_SECONDS = 60.0  # since a file was last written to; one that a camera still writes is younger
 GIVEN_UP_SECONDS = 24 * 3600.0  # after which a file that does not open is not one that is still being written
 _LOOK_SECONDS = 1.0  # between two looks at its size
+_OPEN_SECONDS = 30.0  # to open a file and decode a picture of it
+_TICK_SECONDS = 2.0  # by which a copy may be older: FAT keeps no finer times
+_PER_PROCESS = 16  # files that take about as long to open as a process to start
 _GIGABYTE = 1e9
 
 
@@ -59,7 +64,8 @@ def add(paths: Sequence[Path], footage: Path, camera: str | None, link: bool) ->
         How many files came in, and how many were there already.
 
     Raises:
-        UserError: a path is missing or holds nothing, or another file has the place of one; nothing has come in then.
+        UserError: a path is missing or holds nothing, or another file has or takes the place of one; nothing has come
+            in then.
     """
     if camera is not None and (not camera or "/" in camera or camera.startswith(".")):
         raise UserError(f"--camera {camera!r}: expected the name of a folder, without a slash or a dot in front")
@@ -67,17 +73,23 @@ def add(paths: Sequence[Path], footage: Path, camera: str | None, link: bool) ->
     for path in paths:
         if path.is_dir():
             home = footage / (camera or path.resolve().name)
-            inside = {home / file.relative_to(path): file for file in _files(path)}
+            inside = [(home / file.relative_to(path), file) for file in _files(path)]
             if not inside:
                 raise UserError(f"{path}: holds no file; expected footage")
-            wanted |= inside
         elif path.is_file():
-            wanted[(footage / camera if camera else footage) / path.name] = path
+            inside = [((footage / camera if camera else footage) / path.name, path)]
         else:
             raise UserError(f"{path}: not there; expected a file or a folder of footage")
+        for target, source in inside:
+            if not _holds_the_same(wanted.setdefault(target, source), source):
+                raise UserError(f"{source}: {wanted[target]} would become {target} as well; rename one of them")
     new = {target: source for target, source in wanted.items() if not _is_there(target, source)}
     for target, source in new.items():
-        _take(source, target, link)
+        with replacing(target) as partial:
+            if not link:
+                shutil.copy2(source, partial)
+            elif not _linked(source, partial):
+                partial.symlink_to(source.resolve())
     return len(new), len(wanted) - len(new)
 
 
@@ -96,20 +108,22 @@ def _is_there(target: Path, source: Path) -> bool:
     """
     if not target.exists():
         return False
-    if target.samefile(source) or target.stat().st_size == source.stat().st_size:
+    if _holds_the_same(target, source):
         return True
     raise UserError(f"{source}: another file is called {target} already; rename one of them")
 
 
-def _take(source: Path, target: Path, link: bool) -> None:
-    with replacing(target) as partial:
-        if link:
-            try:
-                os.link(source.resolve(), partial)
-            except OSError:  # another file system
-                partial.symlink_to(source.resolve())
-        else:
-            shutil.copy2(source, partial)
+def _holds_the_same(one: Path, other: Path) -> bool:
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Give a file a second name; False on another file system or mount, and for a file that others may not link."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -120,22 +134,27 @@ class Watched:
     waiting: dict[Path, str]
 
 
-def take_watched(folders: Sequence[str], footage: Path, retired: Path, now: Callable[[], float] = time.time) -> Watched:
+def take_watched(
+    folders: Sequence[str], footage: Path, retired: Sequence[Path], now: Callable[[], float] = time.time
+) -> Watched:
     """Take in what is new and complete below watched folders, `<folder>/<camera>/**/<file>`.
 
-    Files stay where they are; the same file gets a second name where the file system can, else it is copied.
+    Files stay where they are; the same file gets a second name where the file system can, else it is copied. Of several
+    files that would have one name below `footage`, the first alone comes in.
 
     Args:
         folders: that cameras or people write to.
         footage: where footage comes in.
-        retired: the list of what has been removed, which does not come in again.
+        retired: the lists of what has been removed, which does not come in again.
         now: the clock, in seconds as mtimes are.
 
     Raises:
         UserError: a folder is missing.
+        VidrnnError: there is no space left.
     """
-    gone = set(read_retired(retired)["video_id"].to_pylist())
+    gone = {video_id for path in retired for video_id in read_retired(path)["video_id"].to_pylist()}
     new: dict[Path, Path] = {}
+    waiting: dict[Path, str] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(
@@ -143,21 +162,41 @@ def take_watched(folders: Sequence[str], footage: Path, retired: Path, now: Call
             )
         for source in _files(folder):
             target = footage / source.relative_to(folder)
-            if not target.exists() and target.relative_to(footage).as_posix() not in gone:
-                new[target] = source
+            if target.relative_to(footage).as_posix() in gone:
+                continue
+            try:
+                if not (there := new.get(target, target)).exists():
+                    new[target] = source
+                elif not _looks_the_same(there, source):
+                    waiting[source] = f"{there} has this name and another size or time; rename or remove one of the two"
+            except OSError as error:
+                waiting[source] = f"cannot be looked at: {error}"
     states = {source: _state(source) for source in new.values()}
     if states:
         time.sleep(_LOOK_SECONDS)
-    waiting: dict[Path, str] = {}
+    waiting |= _unfinished(states, now())
+    taken = 0
     for target, source in new.items():
-        if reason := _unfinished(source, states[source], now()):
-            waiting[source] = reason
+        if source in waiting:
             continue
         try:
-            _take(source, target, link=source.stat().st_dev == _device(footage))
-        except FileNotFoundError:
-            waiting[source] = "went while it was looked at"
-    return Watched(len(new) - len(waiting), waiting)
+            with replacing(target) as partial:
+                if not _linked(source, partial):  # a symbolic link would dangle once the recorder deletes its file
+                    shutil.copy2(source, partial)
+                if _state(source) != states[source]:
+                    raise OSError("it changes")
+            taken += 1
+        except OSError as error:  # of this file alone: that there is no space left is another error by now
+            waiting[source] = f"cannot be taken in: {error}"
+    return Watched(taken, waiting)
+
+
+def _looks_the_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file or, by size and time, of a file and its copy."""
+    first, second = one.stat(), other.stat()
+    if os.path.samestat(first, second):
+        return True
+    return first.st_size == second.st_size and abs(first.st_mtime - second.st_mtime) <= _TICK_SECONDS
 
 
 def _state(path: Path) -> tuple[int, int] | None:
@@ -168,25 +207,46 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _device(folder: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.stat().st_dev
+def _unfinished(before: Mapping[Path, tuple[int, int] | None], now: float) -> dict[Path, str]:
+    """Which files are taken for ones that are still being written, and why."""
+    waiting: dict[Path, str] = {}
+    young = []
+    for path, state in before.items():
+        if state is None or _state(path) != state:
+            waiting[path] = "changes"
+            continue
+        age = now - state[1] / 1e9
+        if age < SETTLED_SECONDS:
+            waiting[path] = f"was written to {max(age, 0):.0f} seconds ago"
+        elif age < GIVEN_UP_SECONDS and not codec_of(path):
+            young.append(path)
+    albums = {folder for folder in {path.parent for path in young} if _holds_pictures(folder)}
+    opened = [path for path in young if path.parent not in albums]
+    problems = fan_out("intake", _problem, opened, str, _OPEN_SECONDS, _PER_PROCESS)
+    for path, problem in zip(opened, problems, strict=True):
+        if problem:
+            reason = problem.reason if isinstance(problem, Failure) else problem
+            waiting[path] = f"cannot be opened yet: {reason}"
+    return waiting
 
 
-def _unfinished(path: Path, before: tuple[int, int] | None, now: float) -> str:
-    """Why a file is taken for one that is still being written; empty where it is not."""
-    state = _state(path)
-    if state is None or state != before:
-        return "changes"
-    age = now - state[1] / 1e9
-    if age < SETTLED_SECONDS:
-        return f"was written to {max(age, 0):.0f} seconds ago"
-    if age < GIVEN_UP_SECONDS and not pictures_in(path.parent) and not codec_of(path):
-        try:
-            with open_video(path, TimeBase(1, 1)) as reader:
-                reader.facts()
-        except DecodeError as error:
-            return f"cannot be opened yet: {error}"
+def _holds_pictures(folder: Path) -> bool:
+    try:
+        return bool(pictures_in(folder))
+    except OSError:  # it has gone: so have its files, which tell
+        return False
+
+
+def _problem(path: Path) -> str:
+    """Why a file does not open; empty where it does. Work for another process."""
+    limit_memory()
+    try:
+        with open_video(path, TimeBase(1, 1)) as reader:
+            reader.facts()
+    except DecodeError as error:
+        return str(error)
+    except MemoryError:
+        return OUT_OF_MEMORY
     return ""
 
 
