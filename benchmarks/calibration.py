@@ -47,7 +47,8 @@ from vidrnn.metrics import Bools, Ints, poisson_interval
 from vidrnn.params import Params, load_params
 from vidrnn.rescore import score_videos
 from vidrnn.schema import SCHEMAS
-from vidrnn.storage import digest, read_table, stage_digest, video_path
+from vidrnn.sources import stage_digest
+from vidrnn.storage import digest, read_table, video_path
 from vidrnn.tables import make_tables, read_scores
 from vidrnn.train import train
 

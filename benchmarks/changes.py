@@ -27,7 +27,8 @@ from vidrnn.index import index_videos
 from vidrnn.metrics import Floats, auroc
 from vidrnn.params import load_params
 from vidrnn.rescore import score_videos
-from vidrnn.storage import digest, sha256_file, stage_digest, video_path
+from vidrnn.sources import stage_digest
+from vidrnn.storage import digest, sha256_file, video_path
 from vidrnn.train import train
 
 METHODS = ("vidrnn", "memory_cut")

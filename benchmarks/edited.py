@@ -20,7 +20,8 @@ from vidrnn.demo import render_plans
 from vidrnn.demo_plan import plan_file
 from vidrnn.demo_scene import PLACES
 from vidrnn.encode import VideoWriter
-from vidrnn.storage import digest, sha256_file, stage_digest
+from vidrnn.sources import stage_digest
+from vidrnn.storage import digest, sha256_file
 
 RATE = 25
 WIDTH, HEIGHT = 320, 180

@@ -223,7 +223,9 @@ def test_a_change_of_the_users_file_makes_train_stale(tmp_path):
         stage[0],
     )
     write(tmp_path / "dvc.yaml", "stages:", text)
-    for dep in re.findall(r"- (vidrnn/\S+|data/training\.parquet|data/feedback\.csv|data/start)$", text, re.MULTILINE):
+    for dep in re.findall(
+        r"- (data/code/\S+|data/training\.parquet|data/feedback\.csv|data/start)$", text, re.MULTILINE
+    ):
         write(tmp_path / dep, dep)
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     params = params.replace("loss: nll ", "loss: mine.robust:f ").replace(

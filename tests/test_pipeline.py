@@ -21,6 +21,8 @@ from ruamel.yaml import YAML
 from vidrnn import cli, results
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
+from vidrnn.sources import sources
+from vidrnn.stages import code
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,10 +43,11 @@ LAYERS = (
         "losses device model cells marked windows features flow foreground camera sequences media decode encode "
         "demo_plan demo_scene easel figures event_cards embed nights timeline measures phrases",
     ),
-    ("files", "retired feedback cards storage"),
+    ("files", "retired feedback cards sources storage"),
     ("words", "params columns schema timebase errors"),
 )
-DATA_SUFFIXES = (".html", ".css", ".js", ".svg", ".json")
+PAGE = "vidrnn/page"  # what the package holds beside its code
+LOSS = "${train.loss_file}"  # with the user's own loss, which `train` imports by name
 PICTURES = (
     *("annotate", "camera", "decode", "encode", "demo", "demo_scene", "easel", "extract", "features", "foreground"),
     *("embed", "flow", "media"),
@@ -120,8 +123,8 @@ def needed_by(stage: str) -> set[str]:
 
 
 def data_files(module: str) -> set[Path]:
-    """The files in `vidrnn/` that are no code and that a module names, or that one of them includes."""
-    candidates = {path for path in (ROOT / "vidrnn").iterdir() if path.suffix in DATA_SUFFIXES}
+    """The files of the page that a module names, or that one of them includes."""
+    candidates = set((ROOT / PAGE).iterdir())
     nodes = [node for node in ast.walk(tree(module)) if isinstance(node, ast.Constant)]
     named = {path for path in candidates if path.name in [node.value for node in nodes]}
     texts = [path.read_text(encoding="utf-8") for path in named]
@@ -232,20 +235,29 @@ def test_a_module_a_stage_and_a_stage_a_module() -> None:
     assert found == set(pipeline())
 
 
+def code_of(stage: str) -> str:
+    return f"data/code/{stage}.txt"
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_deps_are_the_modules_that_the_stage_imports(name: str) -> None:
-    needed = needed_by(name)
-    expected = {modules()[module] for module in needed} | {path for module in needed for path in data_files(module)}
-    listed = {ROOT / path for path in paths(pipeline()[name], "deps") if path.startswith("vidrnn/")}
-    missing = sorted(str(path.relative_to(ROOT)) for path in expected - listed)
-    idle = sorted(str(path.relative_to(ROOT)) for path in listed - expected)
-    assert len(expected) >= 5
-    assert not missing and not idle, f"dvc.yaml, deps of {name}: add {missing}, remove {idle}"
+def test_a_stage_depends_on_its_code(name: str) -> None:
+    needed = {modules()[module].relative_to(ROOT).as_posix() for module in needed_by(name)}
+    assert set(sources(name)) == needed and len(needed) >= 5
+    listed = {path for path in paths(pipeline()[name], "deps") if is_code(path)}
+    pages = {PAGE for module in needed_by(name) if data_files(module)}
+    own = set() if name == "train" else {LOSS}
+    assert listed == ({"vidrnn"} if name == "code" else {code_of(name), *pages, LOSS} - own)
+
+
+def test_stage_code_tells_of_every_other(tmp_path: Path) -> None:
+    assert paths(pipeline()["code"], "outs") == [Path(code_of("s")).parent.as_posix()]
+    code.main(str(ROOT / "vidrnn"), str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {Path(code_of(name)).name for name in STAGES if name != "code"}
 
 
 def test_every_data_file_of_the_package_is_used() -> None:
-    found = {path for path in (ROOT / "vidrnn").iterdir() if path.is_file() and path.suffix != ".py"}
-    assert found - {ROOT / "vidrnn" / "py.typed"} == {path for module in modules() for path in data_files(module)}
+    found = {path for path in (ROOT / PAGE).iterdir() if path.is_file()}
+    assert found == {path for module in modules() for path in data_files(module)}
     assert len(found) > 1
 
 
@@ -259,6 +271,7 @@ def test_the_command_names_what_the_stage_reads_and_writes(name: str) -> None:
 
     outs = paths(stage, "outs", "metrics", "plots")
     data = [path for path in paths(stage, "deps") if not is_code(path) and path != CHECKED]
+    data += ["vidrnn"] if name == "code" else []  # which is what it reads
     assert outs
     for path in [*outs, *data]:
         assert any(related(path, argument) for argument in arguments), path
@@ -268,8 +281,8 @@ def test_the_command_names_what_the_stage_reads_and_writes(name: str) -> None:
 
 
 def is_code(path: str) -> bool:
-    """Whether a dependency is a module: ours, or the one with the user's own loss, which `train` imports by name."""
-    return path.startswith("vidrnn/") or path == "${train.loss_file}"
+    """Whether a dependency is code or what belongs to it."""
+    return path.startswith(("vidrnn", "data/code/")) or path == LOSS
 
 
 def related(one: str, other: str) -> bool:
@@ -287,7 +300,7 @@ def test_every_input_comes_from_a_stage_or_from_the_user() -> None:
 
 def test_every_stage_waits_until_params_are_checked() -> None:
     stages = pipeline()
-    waits = {"params"}
+    waits = {"code", "params"}
     for _ in stages:
         made = {CHECKED, *(out for name in waits for out in paths(stages[name], "outs", "metrics", "plots"))}
         waits |= {name for name, stage in stages.items() if made & set(paths(stage, "deps"))}
@@ -399,7 +412,7 @@ def test_dvc_ignores_what_nights_keep_beside_the_checkout_and_nothing_of_the_pip
     ]
     footage = ["data/videos/gate/a.mp4", "data/videos/.nightly/a.mp4", "/mnt/footage/gate/a.mp4"]
     listed = {path for stage in pipeline().values() for path in paths(stage, "deps", "outs", "metrics", "plots")}
-    assert len(listed) > 50
+    assert len(listed) > 40
     command = [*DVC, "check-ignore", *beside, *footage, *sorted(path for path in listed if "$" not in path)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert told.stdout.splitlines() == beside, told.stderr

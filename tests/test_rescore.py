@@ -9,7 +9,8 @@ from vidrnn.cards import CARD, camera_dir
 from vidrnn.params import load_params
 from vidrnn.rescore import score_videos
 from vidrnn.score import load_camera_model, score_video
-from vidrnn.storage import digest, read_metadata, stage_digest, video_path
+from vidrnn.sources import stage_digest
+from vidrnn.storage import digest, read_metadata, video_path
 
 COLUMNS, PICTURE, DEVICE = 4, (64, 48), load_params().device
 

@@ -28,7 +28,6 @@ from vidrnn.storage import (
     remove_orphans,
     replacing,
     sha256_file,
-    stage_digest,
     table_writer,
     video_path,
     write_json,
@@ -236,22 +235,6 @@ def test_freshness_is_the_digest(tmp_path: Path) -> None:
     assert not is_fresh(path, "d")
     write_table(path, metrics(2), METRICS)
     assert not is_fresh(path, "d")
-
-
-def test_a_stage_digest_changes_with_code_params_and_versions(tmp_path: Path) -> None:
-    (tmp_path / "code.py").write_text("x = 1\n")
-    (tmp_path / "data.csv").write_text("1\n")
-    dvc = tmp_path / "dvc.yaml"
-    dvc.write_text("stages:\n  s:\n    cmd: c\n    deps: [data.csv, code.py]\n  t:\n    cmd: c\n    deps: [data.csv]\n")
-    base = stage_digest("s", {"a": 1}, ["numpy"], dvc)
-    assert base == stage_digest("s", {"a": 1}, ["numpy"], dvc)
-    (tmp_path / "data.csv").write_text("2\n")  # data count per video, not per stage
-    assert base == stage_digest("s", {"a": 1}, ["numpy"], dvc)
-    others = [stage_digest("t", {"a": 1}, ["numpy"], dvc), stage_digest("s", {"a": 2}, ["numpy"], dvc)]
-    others += [stage_digest("s", {"a": 1}, ["numpy", "pyarrow"], dvc)]
-    (tmp_path / "code.py").write_text("x = 2\n")
-    others += [stage_digest("s", {"a": 1}, ["numpy"], dvc)]
-    assert len({base, *others}) == 5
 
 
 def test_orphans_go_and_what_is_wanted_stays(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_what_is_above_a_threshold_is_cut_at_it_and_at_gaps():
     assert parts[2][0] == pytest.approx([5, 5, 6, 6 + 1 / 3])
 
 
-def test_boundaries_of_segments_are_one_path_and_none_of_those_too_narrow_to_be_seen():
+def test_segments_are_a_path_a_tint_and_none_of_them_too_narrow_to_be_seen():
     def drawn(count):
         edges = np.linspace(0, 500, count + 1)
         rows = [
@@ -81,11 +81,13 @@ def test_boundaries_of_segments_are_one_path_and_none_of_those_too_narrow_to_be_
             for k, (a, b) in enumerate(pairwise(edges.tolist()))
         ]
         rows += [{"onset_seconds": 500.0, "offset_seconds": 1000.0, "group": 1, "start": "cut"}]
-        paths = re.findall(r'<path d="([^"]*)"', draw([stretch(1000, segments=rows)], 2.0).svg)
-        return len(paths), max(path.count("M") for path in paths)
+        svg = draw([stretch(1000, segments=rows)], 2.0).svg
+        tints = {tint: d.count("M") for d, tint in re.findall(r'<path d="([^"]*)" style="fill: var\(--tint-(\d)', svg)}
+        (boundaries,) = re.findall(r'<path d="([^"]*)" style="[^"]*stroke-width: 1.5', svg)
+        return tints, boundaries.count("M")
 
-    assert drawn(9) == (drawn(4)[0] + 5, 9)
-    assert drawn(3000) == (drawn(1)[0] - 1, 1)  # of 3001 there is room for one
+    assert drawn(9) == ({"0": 3, "1": 3, "2": 2, "3": 2}, 9)
+    assert drawn(3000) == ({"1": 1}, 1)  # of 3001 there is room for one
 
 
 def test_the_drawing_is_plain_svg_in_colours_of_the_page_and_the_same_every_time():

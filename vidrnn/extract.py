@@ -36,12 +36,12 @@ from vidrnn.features import (
 from vidrnn.params import FeaturesParams
 from vidrnn.schema import BOX, SCHEMAS, cells_schema
 from vidrnn.sequences import codec_of, open_sequence
+from vidrnn.sources import stage_digest
 from vidrnn.storage import (
     digest,
     is_fresh,
     read_metadata,
     remove_orphans,
-    stage_digest,
     table_writer,
     video_path,
     write_table,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vidrnn.errors import VidrnnError, printable
+from vidrnn.storage import spare_pandas
 
 STALL_SECONDS = 30.0
 MEMORY_BYTES = 6 * 2**30  # of addresses, in a process that decodes
@@ -248,6 +249,7 @@ def _serve(connection: Connection, directory: Path, work: Callable[[Any], Any]) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal, which the other end gets too
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(directory)
+    spare_pandas()
     with contextlib.suppress(EOFError, ConnectionError):
         connection.send(None)
         while True:

@@ -20,7 +20,8 @@ from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory
 from vidrnn.params import IndexParams
 from vidrnn.schema import SCHEMAS
 from vidrnn.sequences import codec_of, open_sequence
-from vidrnn.storage import digest, sha256_file, stage_digest, write_json
+from vidrnn.sources import stage_digest
+from vidrnn.storage import digest, sha256_file, write_json
 from vidrnn.timebase import TimeBase
 
 DEFAULT_CAMERA = "default"

@@ -1,8 +1,8 @@
 """The tables as one HTML file that opens offline: no request, nothing that differs between two renderings.
 
-Everything shown was computed by an earlier stage. `report.html` and what it includes hold the words, `report.css` the
-looks, `report.js` what moves; names and messages come from file names and hostile files, so the templates escape all
-that they are given.
+Everything shown was computed by an earlier stage. In `page/`, `report.html` and what it includes hold the words,
+`report.css` the looks, `report.js` what moves. Names and messages come from file names and hostile files, so the
+templates escape all that they are given.
 """
 
 import base64
@@ -33,6 +33,7 @@ from vidrnn.schema import SCHEMAS
 from vidrnn.storage import read_table, replacing, video_path
 from vidrnn.timeline import HEIGHT, LANES, Stretch, Timeline, appeared, draw, read_curve
 
+PAGE = Path(__file__).parent / "page"
 CURVE_BINS = 300, 4000  # a video's curve keeps the lowest and highest score of each: fewer the more videos there are
 ALL_BINS = 24_000  # of all curves together, so that the page stays small
 LISTED_EVENTS = 500  # rows of the list of events without a picture
@@ -183,7 +184,7 @@ def write_report(
                 num_segments=sum(len(stretch.segments) for stretch in own),
             )
         )
-    script = (Path(__file__).parent / "report.js").read_text(encoding="utf-8")
+    script = (PAGE / "report.js").read_text(encoding="utf-8")
     context = {
         "cameras": cameras,
         "cards": cards,
@@ -349,7 +350,7 @@ def line_facts(camera: Camera, zone: tzinfo) -> dict[str, Any]:
 
 def _environment(zone: tzinfo) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(PAGE),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

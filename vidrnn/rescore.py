@@ -12,13 +12,13 @@ from vidrnn.errors import CheckpointError
 from vidrnn.fan_out import fan_out_all, on_cluster
 from vidrnn.params import DeviceParams
 from vidrnn.schema import SCHEMAS
+from vidrnn.sources import stage_digest
 from vidrnn.storage import (
     digest,
     is_fresh,
     read_metadata,
     read_table,
     remove_orphans,
-    stage_digest,
     video_path,
     write_json,
 )

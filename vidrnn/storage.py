@@ -7,20 +7,42 @@ one, never half of one. Nothing here writes a clock, a host name or an absolute 
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
 from vidrnn.errors import SchemaError, out_of_space
 from vidrnn.schema import SCHEMA_VERSION, validate
 
 ROW_GROUP_SIZE = 64  # of per-video tensor files: a group of the largest grid stays at a few megabytes
+
+
+class _WithoutPandas(MetaPathFinder):
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        """What no other finder is asked after."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(name=fullname)
+
+
+def spare_pandas() -> None:
+    """Keep pyarrow from importing pandas in this process, a fifth of a second, only to see what it is given.
+
+    It tries that once, when a list first becomes a column. Who asks it for a DataFrame later gets one all the same.
+    """
+    if "pandas" not in sys.modules:
+        finder = _WithoutPandas()
+        sys.meta_path.insert(0, finder)
+        try:
+            pa.array([])
+        finally:
+            sys.meta_path.remove(finder)
 
 
 @contextmanager
@@ -100,13 +122,11 @@ def read_table(path: Path, schema: pa.Schema, columns: Sequence[str] | None = No
     Raises:
         SchemaError: the file is missing, damaged, of another schema version, or breaks its contract.
     """
-    check_version(read_metadata(path), path)
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    try:
-        table = read_columns(path, columns)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
-    return validate(table, wanted, str(path))
+    with _opened(path) as file:
+        check_version(_strings(file.metadata), path)
+        table = file.read(columns)
+    return validate(table if columns is None else table.select(columns), wanted, str(path))
 
 
 def read_columns(path: Path | str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -139,18 +159,25 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         SchemaError: the file is missing or damaged.
     """
+    with _opened(path) as file:
+        return _strings(file.metadata)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        raw = pq.read_metadata(path).metadata or {}
+        with pq.ParquetFile(path) as file:
+            yield file
     except FileNotFoundError:
         raise SchemaError(f"{path}: not there; run `dvc repro` or `dvc pull`") from None
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
-    return {key.decode(): value.decode() for key, value in raw.items() if not key.startswith((b"ARROW", b"pandas"))}
+        reason = " ".join(str(error).split())
+        raise SchemaError(f"{path}: not a readable Parquet file ({reason}); delete it and run `dvc repro`") from None
 
 
-def _damaged(path: Path, error: Exception) -> SchemaError:
-    reason = " ".join(str(error).split())
-    return SchemaError(f"{path}: not a readable Parquet file ({reason}); delete it and run `dvc repro`")
+def _strings(metadata: pq.FileMetaData) -> dict[str, str]:
+    found = (metadata.metadata or {}).items()
+    return {key.decode(): value.decode() for key, value in found if not key.startswith((b"ARROW", b"pandas"))}
 
 
 def sha256_file(path: Path) -> str:
@@ -163,24 +190,6 @@ def digest(value: Any) -> str:
     """The hex sha256 of the canonical JSON of `value`."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def stage_digest(stage: str, params: Any, modules: Sequence[str], dvc_file: Path = Path("dvc.yaml")) -> str:
-    """What a per-video output of a stage depends on, apart from its video.
-
-    Args:
-        stage: its name in `dvc.yaml`; the .py files among its deps count with their bytes.
-        params: its JSON-able parameters.
-        modules: importable packages whose versions count.
-        dvc_file: the pipeline.
-    """
-    from importlib.metadata import version
-
-    stages = YAML(typ="safe").load(dvc_file.read_text(encoding="utf-8"))["stages"]
-    sources = sorted(dep for dep in stages[stage]["deps"] if dep.endswith(".py"))
-    code = {source: sha256_file(dvc_file.parent / source) for source in sources}
-    versions = {name: version(name) for name in modules}
-    return digest({"params": params, "code": code, "versions": versions, "schema": SCHEMA_VERSION})
 
 
 def video_path(root: Path, camera_id: str, video_id: str, suffix: str = ".parquet") -> Path:

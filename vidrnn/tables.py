@@ -18,6 +18,7 @@ from vidrnn.events import CLIP, HEAT, PICTURE, Span, find_spans
 from vidrnn.fan_out import fan_out_all
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import BOX, SCHEMAS, scores_schema
+from vidrnn.sources import stage_digest
 from vidrnn.storage import (
     camera_folder,
     digest,
@@ -26,7 +27,6 @@ from vidrnn.storage import (
     read_metadata,
     read_table,
     remove_orphans,
-    stage_digest,
     video_path,
     write_table,
 )

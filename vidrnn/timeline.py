@@ -18,6 +18,8 @@ import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 Floats = npt.NDArray[np.float64]
 Row = dict[str, Any]
@@ -235,14 +237,11 @@ def draw(stretches: Sequence[Stretch], threshold: float | None) -> Timeline:
         scale = _scale(stretches, threshold)
         levels = _draw_scores(lanes["score"], stretches, starts, threshold, scale)
         lanes["objects"].set_ylim(0, top_per_hour or 1.0)
-        lanes["objects"].bar(
-            [bar.start for bar in bars],
-            [bar.per_hour for bar in bars],
-            [bar.stop - bar.start for bar in bars],
-            align="edge",
+        _fill(
+            lanes["objects"],
+            [(bar.start, bar.stop, bar.per_hour) for bar in bars if bar.count],
             color=_BAR,
             linewidth=0,
-            clip_on=False,
         )
         _draw_segments(lanes["segments"], stretches, starts, total)
         text = io.StringIO()
@@ -274,16 +273,18 @@ def _draw_scores(
     bottom, top, unit = scale
     axes.set_yscale("asinh", linear_width=unit)
     axes.set_ylim(bottom, top)
-    plain: dict[str, Any] = {"clip_on": False, "linewidth": 0}
-    for stretch, start in zip(stretches, starts, strict=True):
-        curve, end = stretch.curve, start + stretch.curve.duration_seconds
-        axes.plot([start, end], [bottom, bottom], color=_AXIS, linewidth=1, clip_on=False)
-        if curve.warmup_seconds > 0:
-            axes.axvspan(start, min(start + curve.warmup_seconds, end), color=_WARMUP, **plain)
+    ends = [start + stretch.curve.duration_seconds for stretch, start in zip(stretches, starts, strict=True)]
+    warmup, events = [], []
+    for stretch, start, end in zip(stretches, starts, ends, strict=True):
+        if stretch.curve.warmup_seconds > 0:
+            warmup.append((start, min(start + stretch.curve.warmup_seconds, end), top))
         for event in stretch.events:
             left, right = (min(start + event[f"{side}_seconds"], end) for side in ("onset", "offset"))
-            # Its outline keeps an event visible however long the line is.
-            axes.axvspan(left, right, facecolor=_SPAN, edgecolor=_SPAN, linewidth=2, clip_on=False)
+            events.append((left, right, top))
+    _plot(axes, [([start, end], [bottom, bottom]) for start, end in zip(starts, ends, strict=True)], _AXIS, 1)
+    _fill(axes, warmup, bottom, color=_WARMUP, linewidth=0)
+    # Its outline keeps an event visible however long the line is.
+    _fill(axes, events, bottom, facecolor=_SPAN, edgecolor=_SPAN, linewidth=2)
     seconds = np.concatenate(
         [np.append(start + s.curve.seconds, np.nan) for s, start in zip(stretches, starts, strict=True)]
     )
@@ -323,18 +324,34 @@ def above(seconds: Floats, scores: Floats, threshold: float) -> Iterator[tuple[F
 def _draw_segments(axes: Any, stretches: Sequence[Stretch], starts: Sequence[float], total: float) -> None:
     axes.set_ylim(0, 1)
     narrow = total / _MAX_SEGMENTS if sum(len(stretch.segments) for stretch in stretches) > _MAX_SEGMENTS else 0.0
-    boundaries: list[float] = []
+    tinted: list[list[tuple[float, float, float]]] = [[] for _ in _TINTS]
+    boundaries: list[tuple[Sequence[float], Sequence[float]]] = []
     for stretch, start in zip(stretches, starts, strict=True):
         for segment in stretch.segments:
             left, right = segment["onset_seconds"], segment["offset_seconds"]
             if right - left >= narrow:
-                tint = _TINTS[segment["group"] % TINTS]
-                axes.axvspan(start + left, start + right, color=tint, linewidth=0, clip_on=False)
+                tinted[segment["group"] % TINTS].append((start + left, start + right, 1.0))
                 if segment["start"] != "start":
-                    boundaries.append(start + left)
-    if boundaries:  # in one plot, parted by NaN
-        x, y = np.repeat(boundaries, 3), np.tile([0.0, 1.0, np.nan], len(boundaries))
-        axes.plot(x, y, color=_CURVE, linewidth=1.5, clip_on=False)
+                    boundaries.append(([start + left] * 2, [0.0, 1.0]))
+    for tint, spans in zip(_TINTS, tinted, strict=True):
+        _fill(axes, spans, color=tint, linewidth=0)
+    _plot(axes, boundaries, _CURVE, 1.5)
+
+
+def _fill(axes: Any, spans: Sequence[tuple[float, float, float]], bottom: float = 0.0, **looks: Any) -> None:
+    """Draw (left, right, top) of each as one path, of which a page can hold thousands."""
+    corners = [
+        [(left, bottom), (left, top), (right, top), (right, bottom), (left, bottom)] for left, right, top in spans
+    ]
+    if corners:
+        axes.add_patch(PathPatch(Path.make_compound_path_from_polys(np.array(corners)), clip_on=False, **looks))
+
+
+def _plot(axes: Any, lines: Sequence[tuple[Sequence[float], Sequence[float]]], color: str, width: float) -> None:
+    """Draw the (x, y) of each as one line, parted by NaN."""
+    if lines:
+        x, y = (np.concatenate([np.append(line[axis], np.nan) for line in lines]) for axis in (0, 1))
+        axes.plot(x, y, color=color, linewidth=width, clip_on=False)
 
 
 def _place_marks(stretches: Sequence[Stretch], starts: Sequence[float], total: float) -> list[tuple[Row, float, bool]]:
