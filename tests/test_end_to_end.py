@@ -155,7 +155,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(project: Path) -> Path:
     """The same after one `dvc repro`, committed. Read it; to change it, take a `copy`."""
     repo = shutil.copytree(project, project.with_name("done"))
-    stages = ["params", "index", "features", "train", "gate", "score", "tables", "evaluate", "report"]
+    stages = ["code", "params", "index", "features", "train", "gate", "score", "tables", "evaluate", "report"]
     assert repro(repo).ran == stages
     commit(repo)
     return repo

@@ -127,7 +127,7 @@ def test_upstream_of_the_real_pipeline(repo: Path) -> None:
         return {item if isinstance(item, str) else next(iter(item)) for item in stages[stage].get(key, [])}
 
     order = dvc_cli.upstream("report", repo)
-    assert order[:2] == ["params", "demo"] and order[-1] == "report"
+    assert order[:3] == ["code", "params", "demo"] and order[-1] == "report"
     for place, stage in enumerate(order):
         later = set().union(*(paths(name, "outs") for name in order[place:]))
         assert not paths(stage, "deps") & later

@@ -409,6 +409,11 @@ def test_dvc_ignores_what_nights_keep_beside_the_checkout_and_nothing_of_the_pip
         ".nightly/tree/data/videos/a.mp4",
         ".nightly/status.json",
         ".prefect/prefect.db",
+        "vidrnn/__pycache__/gate.cpython-311.pyc",
+        "vidrnn/.#gate.py",
+        "vidrnn/stages/.gate.py.swp",
+        "vidrnn/stages/gate.py~",
+        "vidrnn/#gate.py#",
     ]
     footage = ["data/videos/gate/a.mp4", "data/videos/.nightly/a.mp4", "/mnt/footage/gate/a.mp4"]
     listed = {path for stage in pipeline().values() for path in paths(stage, "deps", "outs", "metrics", "plots")}

@@ -71,10 +71,23 @@ def test_a_change_of_a_module_shows_in_the_stages_that_import_it(package: Path, 
 
 
 def test_stage_code_writes_a_list_a_stage_that_checks_the_files(package: Path, tmp_path: Path) -> None:
+    for left_by_an_editor in (".s.py", "s.bak.py", "t.py~", "#t.py#"):
+        (package / "stages" / left_by_an_editor).write_text("import vidrnn.nothing")
+    (package / "stages" / ".#s.py").symlink_to("somebody@somewhere.1")
     main(str(package), str(tmp_path / "code"))
     lists = {path.stem: path.read_text().splitlines() for path in (tmp_path / "code").iterdir()}
     told = {stage: dict(line.split("  ")[::-1] for line in lines) for stage, lines in lists.items()}
     assert told == {"s": sources("s", package), "t": sources("t", package)}
+
+
+def test_stage_code_takes_the_place_of_a_file_and_does_not_write_into_it(package: Path, tmp_path: Path) -> None:
+    main(str(package), str(tmp_path / "code"))
+    cached = tmp_path / "cached"  # as DVC links what it keeps
+    cached.hardlink_to(tmp_path / "code" / "s.txt")
+    before = cached.read_text()
+    (package / "words.py").write_text("X = 2\n")
+    main(str(package), str(tmp_path / "code"))
+    assert cached.read_text() == before != (tmp_path / "code" / "s.txt").read_text()
 
 
 def test_a_stage_digest_changes_with_code_params_and_versions(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:

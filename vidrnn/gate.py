@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import torch
 
 from vidrnn.cards import CARD, WEIGHTS, camera_dir, cameras_in, load_card
 from vidrnn.contest import SURPRISE, Measure, Side, on_labels, on_marks, on_ordinary
@@ -58,6 +59,7 @@ def gate(
     Returns:
         The table `promotions`: a row a camera and measure.
     """
+    torch.set_num_threads(1)  # threads wait for each other where other work goes on: seconds become half a minute
     kept: set[Path] = set()
     rows = []
     device = choose_device(params.device)

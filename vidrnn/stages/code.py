@@ -8,15 +8,16 @@ from pathlib import Path
 
 from vidrnn.sources import sources
 from vidrnn.stages import run_stage
+from vidrnn.storage import replacing
 
 
 def main(package: str, out: str) -> None:
     """The package in; a file a stage out, in the format of `sha256sum`."""
-    Path(out).mkdir(parents=True, exist_ok=True)
-    for path in sorted((Path(package) / "stages").glob("[!_]*.py")):
-        if path.stem != "code":
-            lines = [f"{sha256}  {name}\n" for name, sha256 in sources(path.stem, Path(package)).items()]
-            (Path(out) / f"{path.stem}.txt").write_text("".join(lines), encoding="utf-8")
+    names = {path.stem for path in (Path(package) / "stages").glob("*.py")} - {"__init__", "code"}
+    for stage in sorted(filter(str.isidentifier, names)):  # and no copy that an editor keeps
+        lines = [f"{sha256}  {name}\n" for name, sha256 in sources(stage, Path(package)).items()]
+        with replacing(Path(out) / f"{stage}.txt") as partial:
+            partial.write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
