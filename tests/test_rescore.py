@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -36,7 +37,12 @@ def test_only_what_changed_is_scored(tmp_path, capfd):
 
     def score(device=DEVICE):
         score_videos(footage.index, footage.features, models, out, device)
-        return capfd.readouterr().out.splitlines()[-1], files_of(out)
+        lines = capfd.readouterr().out.splitlines()
+        speeds = [
+            line for line in lines if re.fullmatch(r"score: [\d.]+ minutes of footage, [\d.]+ times as fast .*", line)
+        ]
+        assert len(speeds) == (not lines[-1].startswith("score: 0 "))
+        return lines[-1], files_of(out)
 
     said, first = score()
     assert said == "score: 3 scored, 0 kept, 0 files removed"

@@ -1,6 +1,7 @@
 """What is to be scored anew: a score file for each scored video whose camera has a model, and why others have none."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path, devic
     fates = json.loads((models / "cameras.json").read_text(encoding="utf-8"))
     decoded = read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()
     analysed = {row["video_id"]: row["num_analysed"] for row in decoded}
+    lasts = {row["video_id"]: row["duration_seconds"] for row in decoded}
     jobs, skipped = [], {}
     for row in index.to_pylist():
         camera_id, video_id = row["camera_id"], row["video_id"]
@@ -67,10 +69,16 @@ def score_videos(index: pa.Table, features: Path, models: Path, out: Path, devic
         jobs.append(_Job(row, camera_dir(models, camera_id), cells, regions, target, windows, device, made_from))
     stale = [job for job in jobs if not all(is_fresh(path, job.digest) for path in (job.out, job.windows))]
     here = len(stale) == 1 or _share_gpu(stale)
+    begun = time.monotonic()
     problems = fan_out_all("score", _score, stale, lambda job: job.row["video_id"], here)
     for job, problem in zip(stale, problems, strict=True):
         if problem:
             skipped[job.row["video_id"]] = f"not scored: {problem}"
+    if stale:
+        footage, taken = sum(lasts[job.row["video_id"]] for job in stale), time.monotonic() - begun
+        print(
+            f"score: {footage / 60:.1f} minutes of footage, {footage / taken:.1f} times as fast as they were recorded"
+        )
     kept = {path for job in jobs if job.row["video_id"] not in skipped for path in (job.out, job.windows)}
     write_json(out / "skipped.json", skipped)
     removed = remove_orphans(out, kept | {out / "skipped.json"})
