@@ -143,6 +143,7 @@ class Observer:
             if steps[start] > MAX_STEP_SECONDS:
                 yield from self.flush()
                 self._start()
+                steps[start] = 0
             self._waiting.append((cells[start:stop], steps[start:stop]))
             waited = np.concatenate([part for _, part in self._waiting]).cumsum()
             if self._level is not None or waited[-1] - waited[0] >= START_SECONDS:
