@@ -64,7 +64,7 @@ from vidrnn.figures import Colour, Look, random_look
 
 KINDS = ("fall", "run", "reversal", "throw", "stop")
 DEV_SEEDS = (0, 1, 2)
-FINAL_SEEDS = (100, 101, 102)
+FINAL_SEEDS = (200, 201, 202)
 
 CAMERA = "market-walk"
 FRAME_RATE = 10

@@ -54,6 +54,18 @@ def carried(level, cells, seconds):
     return moved
 
 
+def was_at(cells, times, t, row, column, steps):
+    """The cell in which what is at (row, column) in frame t was so many steps before; before frame 0 nothing moves."""
+    y, x = float(row), float(column)
+    for frame in range(t, max(t - steps, 0), -1):
+        seconds = times[frame] - times[frame - 1]
+        near = round(y), round(x)
+        y_speed, x_speed = (cells[frame, MODELLED.index(f"person_velocity_{axis}")][near] for axis in "yx")
+        y = min(max(y - ROWS * seconds * y_speed, 0), ROWS - 1)
+        x = min(max(x - ROWS * seconds * x_speed, 0), COLUMNS - 1)
+    return round(y) * COLUMNS + round(x)
+
+
 def literal(net, cells, times, average_seconds):
     """One step after the other, by definition, as if the footage had no gap."""
     place = place_of(ROWS, COLUMNS, 0, 1)
@@ -65,7 +77,10 @@ def literal(net, cells, times, average_seconds):
         z = np.clip((row - STANDARD.mean[:, None, None]) / STANDARD.sd[:, None, None], -6, 12)
         seen = z.reshape(len(MODELLED), -1).T  # (N, C)
         active = row[MODELLED.index("person_foreground")] > ACTIVE_SHARE  # (rows, columns)
-        expected = [prior] + [told.get((k, t), unremembered[k]) for k in range(len(HORIZONS))]
+        expected = [prior]
+        for k, horizon in enumerate(HORIZONS):
+            origins = [was_at(cells, times, t, *divmod(cell, COLUMNS), horizon) for cell in range(len(place))]
+            expected.append([part[origins] for part in told.get((k, t), unremembered[k])])
         residual = np.stack([(seen - mean.numpy()) / scale.numpy() for mean, scale in expected])  # (M, N, C)
         # Where nothing is active, nothing is asked of a memory.
         residual = np.where(active.reshape(1, -1, 1), residual, residual[:1])
@@ -161,7 +176,8 @@ def test_the_future_never_changes_the_past(known, seed):
 
 def test_a_memory_is_asked_where_something_is_active_and_an_empty_one_knows_the_place_alone():
     net = network()
-    found = push(observer(net), CELLS, np.arange(ROWS_OF_TIME) / 10, [ROWS_OF_TIME])
+    times = np.arange(ROWS_OF_TIME) / 10
+    found = push(observer(net), CELLS, times, [ROWS_OF_TIME])
     place = place_of(ROWS, COLUMNS, 0, 1)
     of_place = net.predict(torch.zeros(len(place), 1, 5), place)[0][:, 0].numpy()  # (N, K, C)
     assert (found["mean"][:, 0] == of_place[:, 0]).all()  # at every step
@@ -171,7 +187,11 @@ def test_a_memory_is_asked_where_something_is_active_and_an_empty_one_knows_the_
         mean = found["mean"][:, 1 + k]
         assert (mean == of_place[:, 0]).all(-1)[~active].all()
         early = (np.arange(ROWS_OF_TIME) < horizon)[:, None]
-        unremembered = np.isclose(mean, of_place[:, k], atol=1e-6).all(-1)
+        frames = [
+            [was_at(CELLS, times, t, *divmod(n, COLUMNS), horizon) for n in range(len(place))]
+            for t in range(len(times))
+        ]
+        unremembered = np.isclose(mean, of_place[frames, k], atol=1e-6).all(-1)
         assert unremembered[active & early].all() and not unremembered[active & ~early].any()
 
 

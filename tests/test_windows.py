@@ -24,6 +24,7 @@ from vidrnn.windows import (
     WindowSampler,
     active_cells,
     blocks_of,
+    follow,
     split_blocks,
     standard_of,
 )
@@ -224,7 +225,7 @@ def parts_of(files, columns=4):
     parts = []
     for k, path in enumerate(files):
         standard = Standard(np.full(len(MODELLED), 0.1 * k, np.float32), np.full(len(MODELLED), 0.3 + k, np.float32))
-        parts.append((Block(path, f"{k}", 20 * k, 150 - 10 * k, 1.0), standard, place))
+        parts.append((Block(path, f"{k}", 20 * k, 150 - 10 * k, 15.0 - 3 * k), standard, place))
     return parts
 
 
@@ -233,8 +234,8 @@ def sampler_of(files, seed=0, dropout=0.5, cells_per_window=9, seq_len=6, horizo
 
 
 def test_a_batch_is_what_the_cells_say(files):
-    """Context is that of the model, a target lies its horizon ahead of its step, weights follow what is active."""
-    sampler, horizons, seen = sampler_of(files), (1, 3), 0
+    """Context is as the model wants it; a target is where what was in the cell has gone; weights say what is active."""
+    sampler, horizons, seen, moved = sampler_of(files), (1, 3), 0, 0
     for batch in sampler.epoch(1, 4, 2, 0, 1):
         for w in range(2):
             mine = slice(9 * w, 9 * w + 9)
@@ -250,11 +251,41 @@ def test_a_batch_is_what_the_cells_say(files):
                 row, column = divmod(cell, 4)
                 for t in range(6):
                     for k, ahead in enumerate(horizons):
-                        np.testing.assert_array_equal(batch.target[mine][n, t, k], z[t + ahead, :, row, column])
-                        weight = 1.0 if active[t + ahead, row, column] else QUIET_WEIGHT
+                        there = gone_to(cells, b.seconds / (b.stop - b.start), t, row, column, ahead)
+                        moved += there != (row, column)
+                        np.testing.assert_array_equal(batch.target[mine][n, t, k], z[(t + ahead, slice(None), *there)])
+                        weight = 1.0 if active[t + ahead][there] else QUIET_WEIGHT
                         assert batch.weight[mine][n, t, k].item() == pytest.approx(weight)
             seen += len(set(picked)) == 9
-    assert seen == 8
+    assert seen == 8 and moved > 100
+
+
+def gone_to(cells, seconds, t, row, column, steps):
+    """(row, column) of what is there in frame t, so many steps of `seconds` later; it stays in the picture."""
+    y, x = float(row), float(column)
+    for frame in range(t, t + steps):
+        near = round(y), round(x)
+        y_speed, x_speed = (cells[frame, MODELLED.index(f"person_velocity_{axis}")][near] for axis in "yx")
+        y = min(max(y + ROWS * seconds * y_speed, 0), ROWS - 1)
+        x = min(max(x + ROWS * seconds * x_speed, 0), cells.shape[3] - 1)
+    return round(y), round(x)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_who_walks_is_followed_from_cell_to_cell(back):
+    """A column to the right and a row up in ten steps, by fractions of cells, and not past the edge."""
+    moves = np.zeros((30, ROWS, 8, 2), np.float32)
+    moves[..., 1], moves[..., 0] = 0.1, -0.07
+    frame = np.array([[15], [12]])
+    cells = np.array([6 * 8 + 3, 9 * 8 + 7, 0])
+    found = follow(moves, frame, cells, [1, 10], back)
+    sign = -1 if back else 1
+    for start, (step, ten) in zip(cells, found[:, 0].T, strict=True):
+        row, column = divmod(start, 8)
+        assert step == start
+        expected = max(row - sign, 0), min(max(column + sign, 0), 7)
+        assert divmod(int(ten), 8) == expected
+    assert (found[:, 0] == found[:, 1]).all()
 
 
 def found_in(files, context, place):

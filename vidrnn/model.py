@@ -1,8 +1,8 @@
 """The network: an input layer, recurrent hidden layers, an output layer. One cell of the picture is one sequence.
 
-It predicts, for each channel of a cell, a mean and a scale at every horizon, and once more from the place alone: the
-prior, what this place is usually like. One set of weights answers both, since memory is withheld from the output layer
-for part of the training sequences.
+It predicts, for each channel of what is in a cell, a mean and a scale at every horizon, wherever that will have moved
+to, and once more from the place alone: the prior, what this place is usually like. One set of weights answers both,
+since memory is withheld from the output layer for part of the training sequences.
 """
 
 import math

@@ -16,13 +16,12 @@ from torch import Tensor
 from vidrnn.events import START_SECONDS, starting_level
 from vidrnn.features import MAX_STEP_SECONDS
 from vidrnn.model import State, VideoRNN
-from vidrnn.windows import ALONE, MODELLED, Standard, active_cells
+from vidrnn.windows import MODELLED, Standard, active_cells, follow, moves_of
 
 Array = npt.NDArray[np.float32]
 
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
 _SIGNED = ("velocity_x", "velocity_y")
-_VELOCITY = [MODELLED.index("person_velocity_y"), MODELLED.index("person_velocity_x")]
 
 
 def both_sides(num_horizons: int, channels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
@@ -131,6 +130,7 @@ class Observer:
         self._state: State = self._net.initial_state(len(self._place))
         # The last memories: zeros, which foretell what is usual at a place, until there is one.
         self._memories = self._place.new_zeros(self._horizons[-1], len(self._place), self._net.input.out_features)
+        self._moves: Array | None = None  # of the frames of these memories; before the first, nothing moves
         self._level: Array | None = None
 
     def push(self, cells: Array, times: npt.NDArray[np.float64]) -> Iterator[Surprise]:
@@ -143,6 +143,7 @@ class Observer:
             if steps[start] > MAX_STEP_SECONDS:
                 yield from self.flush()
                 self._start()
+                steps[start] = 0
             self._waiting.append((cells[start:stop], steps[start:stop]))
             waited = np.concatenate([part for _, part in self._waiting]).cumsum()
             if self._level is not None or waited[-1] - waited[0] >= START_SECONDS:
@@ -164,11 +165,12 @@ class Observer:
         around = torch.from_numpy(z).permute(0, 3, 1, 2).to(self._place.device)
         memory, self._state = self._net.watch(around, self._place, self._state)  # (N, n, H)
         memory = memory.transpose(0, 1)
-        foretold = self._foretold(memory, active)  # (2, P, M, C)
+        moves = moves_of(cells, steps)
+        foretold = self._foretold(memory, active, moves)  # (2, P, M, C)
         z = z.reshape(n, -1, channels)
         residual = (z[active][:, None] - foretold[0]) / foretold[1]
         strays = residual.clip(-FARTHEST, FARTHEST, out=residual).reshape(-1, len(self._both_sides))  # (P, Q)
-        average = self._causal_average(strays, steps, came_from(cells, steps, active))  # (P, Q)
+        average = self._causal_average(strays, steps, came_from(moves, active))  # (P, Q)
         maps = np.zeros((*active.shape, average.shape[1]), np.float32)
         maps[active] = np.where(self._both_sides, np.abs(average), np.maximum(average, 0))
         usual = np.repeat(self._prior, foretold.shape[2], 2)  # (2, N, M, C)
@@ -183,25 +185,31 @@ class Observer:
             memory=memory.cpu().numpy(),
         )
 
-    def _foretold(self, memory: Tensor, active: npt.NDArray[np.bool_]) -> Array:
+    def _foretold(self, memory: Tensor, active: npt.NDArray[np.bool_], moves: Array) -> Array:
         """Means and scales, (2, P, M, C), of the P active cells of all frames: what is usual there, then the foretold.
+
+        What is there now is asked of the memory of where it was then: a cell's own knows of it only if it came along.
 
         Args:
             memory: (n, N, H) after each frame.
             active: (n, N).
+            moves: (n, rows, columns, 2), from `moves_of`.
         """
         memories = torch.cat([self._memories, memory])  # (farthest horizon + n, N, H)
         farthest = self._horizons[-1]
         self._memories = memories[-farthest:].clone()  # not a view, which would keep the whole stretch in memory
+        earlier = np.zeros((farthest, *moves.shape[1:]), np.float32) if self._moves is None else self._moves
+        moves = np.concatenate([earlier, moves])
+        self._moves = moves[-farthest:].copy()
         moment, cell = active.nonzero()
         usual = self._prior[:, cell]
         found = np.empty((2, len(cell), 1 + len(self._horizons), usual.shape[3]), np.float32)
         found[:, :, :1] = usual
-        at, of = (torch.from_numpy(part).to(memory.device) for part in (moment, cell))
-        place = self._place[of]
-        for k, horizon in enumerate(self._horizons):
-            then = memories[at + (farthest - horizon), of][:, None]  # (P, 1, H)
-            foretold = self._net.predict(then, place, slice(k, k + 1))  # (P, 1, 1, C) each
+        origins = torch.from_numpy(follow(moves, farthest + moment, cell, self._horizons, back=True)).to(memory.device)
+        at = torch.from_numpy(moment).to(memory.device)
+        for k, (horizon, origin) in enumerate(zip(self._horizons, origins, strict=True)):
+            then = memories[at + (farthest - horizon), origin][:, None]  # (P, 1, H)
+            foretold = self._net.predict(then, self._place[origin], slice(k, k + 1))  # (P, 1, 1, C) each
             for part, values in zip(found, foretold, strict=True):
                 part[:, k + 1] = values[:, 0, 0].cpu().numpy()
         return found
@@ -237,25 +245,20 @@ class Observer:
 Sources = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Array]
 
 
-def came_from(cells: Array, steps: npt.NDArray[np.float64], active: npt.NDArray[np.bool_]) -> list[Sources]:
+def came_from(moves: Array, active: npt.NDArray[np.bool_]) -> list[Sources]:
     """Of every frame, where its active cells were in the frame before, by their own velocity.
 
     An average that stayed in its cell would forget somebody within the moment that they need to cross it; this one goes
     along with them, as a semi-Lagrangian scheme does with what a wind carries (Staniforth and Côté 1991).
 
     Args:
-        cells: (n, C, rows, columns) features.
-        steps: (n,) seconds since the frame before.
+        moves: (n, rows, columns, 2), from `moves_of`.
         active: (n, rows · columns).
     """
-    n, _, rows, columns = cells.shape
+    n, rows, columns, _ = moves.shape
     frame, at = active.nonzero()
     place = np.stack([at // columns, at % columns], 1)
-    moved = np.zeros((len(at), 2))
-    if (rows, columns) != ALONE:
-        speeds = cells[frame[:, None], _VELOCITY, place[:, :1], place[:, 1:]]  # (A, 2) picture heights per second
-        moved = speeds * (rows * steps[frame])[:, None]
-    origin = np.clip(place - moved, 0, (rows - 1, columns - 1))
+    origin = np.clip(place - moves[frame, place[:, 0], place[:, 1]], 0, (rows - 1, columns - 1))
     first = np.minimum(origin.astype(np.int64), (max(rows - 2, 0), max(columns - 2, 0)))
     down, right = (origin - first).T
     corner = first[:, 0] * columns + first[:, 1]

@@ -28,6 +28,7 @@ from vidrnn.storage import read_columns, read_metadata
 MODELLED: tuple[str, ...] = CHANNELS[CHANNELS.index("difference") :]
 _FIRST = CHANNELS.index(MODELLED[0])
 _FOREGROUND = MODELLED.index("person_foreground")
+_VELOCITY = [MODELLED.index("person_velocity_y"), MODELLED.index("person_velocity_x")]
 ALONE = (1, 1)  # rows and columns of a sequence of features that somebody else computed: one cell, and no picture
 ACTIVE_SHARE = 0.05  # of foreground in a cell's person-sized window, beyond which there is something to predict
 CLIP = (-6.0, 12.0)  # of standardised features
@@ -201,6 +202,48 @@ def active_cells(cells: Array) -> npt.NDArray[np.bool_]:
     return cells[:, _FOREGROUND] > ACTIVE_SHARE
 
 
+def moves_of(cells: Array, steps: npt.NDArray[np.float64]) -> Array:
+    """By how many cells what is in each cell moves in a step, downwards and to the right: (T, rows, columns, 2).
+
+    Args:
+        cells: (T, C, rows, columns) features.
+        steps: (T,) seconds.
+    """
+    if cells.shape[2:] == ALONE:
+        return np.zeros((len(cells), *ALONE, 2), np.float32)
+    heights = cells[:, _VELOCITY].transpose(0, 2, 3, 1) * steps[:, None, None, None]
+    moves: Array = (heights * cells.shape[2]).astype(np.float32)
+    return moves
+
+
+def follow(
+    moves: Array, frame: npt.NDArray[np.int64], cell: npt.NDArray[np.int64], steps: Sequence[int], back: bool = False
+) -> npt.NDArray[np.int64]:
+    """The cells where what is in some cells will be so many steps later, or was before: (K, …) of (…).
+
+    It goes with the velocity that it meets on its way, by fractions of cells, and never out of the picture.
+
+    Args:
+        moves: (T, rows, columns, 2), from `moves_of`.
+        frame, cell: when and where, which broadcast against each other.
+        steps: K numbers of them, ascending.
+        back: before, not later.
+    """
+    _, rows, columns, _ = moves.shape
+    sign = -1 if back else 1
+    frame, cell = np.broadcast_arrays(frame, cell)
+    place = np.stack([cell // columns, cell % columns], -1).astype(np.float32)
+    found = []
+    for step in range(steps[-1]):
+        nearest = np.rint(place).astype(np.int64)
+        met = moves[frame + sign * step, nearest[..., 0], nearest[..., 1]]
+        place = np.clip(place + sign * met, 0, np.array([rows - 1, columns - 1], np.float32))
+        if step + 1 in steps:
+            nearest = np.rint(place).astype(np.int64)
+            found.append(nearest[..., 0] * columns + nearest[..., 1])
+    return np.stack(found)
+
+
 @dataclass(frozen=True)
 class Standard:
     """Mean and standard deviation of each channel over the active cells that were fitted: (C,) float32 each."""
@@ -246,7 +289,7 @@ class Batch:
     Attributes:
         context: (N, T, 9 · C), as `VideoRNN.forward` takes it.
         place: (N, place_size).
-        target: (N, T, K, C), what came after each step, at each horizon.
+        target: (N, T, K, C), what came of each step at each horizon, wherever that had moved to.
         weight: (N, T, K), 1 where something is there to be predicted, little elsewhere.
         remembers: (N,), 0 where the memory is withheld.
     """
@@ -324,10 +367,12 @@ class WindowSampler:
         rng = np.random.default_rng(seed)
         worth = active.sum(0) + QUIET_WEIGHT * len(active)
         pick = rng.choice(len(worth), min(self._cells_per_window, len(worth)), replace=False, p=worth / worth.sum())
-        steps, ahead = self._seq_len, np.asarray(self._horizons)[None, :] + np.arange(self._seq_len)[:, None]
-        flat = z.reshape(*z.shape[:2], -1)[:, :, pick]  # (length, C, N)
-        target = flat[ahead].transpose(3, 0, 1, 2)  # (T, K, C, N) to (N, T, K, C)
-        weight = np.where(active[:, pick][ahead], 1.0, QUIET_WEIGHT).transpose(2, 0, 1)  # (N, T, K)
+        steps, now = self._seq_len, np.arange(self._seq_len)[:, None]
+        moves = moves_of(cells, np.full(self._length, block.seconds / (block.stop - block.start)))
+        then = follow(moves, now, pick, self._horizons)  # (K, T, N)
+        ahead = now + np.asarray(self._horizons)[:, None, None]  # (K, T, 1)
+        target = z.reshape(*z.shape[:2], -1)[ahead, :, then].transpose(2, 1, 0, 3)  # (K, T, N, C) to (N, T, K, C)
+        weight = np.where(active[ahead, then], 1.0, QUIET_WEIGHT).transpose(2, 1, 0)  # (N, T, K)
         return Batch(
             context=torch.from_numpy(_context(z[:steps], pick // columns, pick % columns)),
             place=place[pick],
