@@ -23,7 +23,7 @@ from dvc.api import read
 from dvc_cli import DvcError, is_stale
 from ruamel.yaml import YAML
 from small_project import change_params, clone_this
-from toy_project import PARAMS, ROOT, film, has_namespaces, make_checkout
+from toy_project import PARAMS, ROOT, film, has_namespaces, list_code, make_checkout
 
 from vidrnn.storage import video_path
 
@@ -567,6 +567,28 @@ def test_a_candidate_that_was_refused_after_the_version_to_go_back_to_is_not_pro
     assert tags == ["model/v1", "model/v2", None]
     assert plain_night(checkout, back_to="model/v1")[0].tag == "model/v3"
     assert model_of(checkout, "model/v3") == model_of(checkout, "model/v1")
+
+
+@pytest.mark.slow
+def test_going_back_takes_the_code_that_is_committed(nightly: ModuleType, begun: Path) -> None:
+    """Straight after a commit by which the gate depends on a list of its code, and after a change of that code."""
+    checkout = begun
+    film(checkout, "second")
+    assert plain_night(checkout)[0].tag == "model/v2"
+    list_code(checkout)
+    back = nightly.night(checkout, "model/v1")
+    assert back["model"] == "model/v3" and model_of(checkout, "model/v3") == model_of(checkout, "model/v1")
+    assert outcomes(back) == {"code": "ran", "gate": "ran", "report": "restored"}
+
+    source = (checkout / "gate.py").read_text()
+    (checkout / "gate.py").write_text(source + 'pathlib.Path("data/model/by").write_text("an edit")\n')
+    git(checkout, "commit", "-qam", "an edit")
+    edited = nightly.night(checkout, "model/v1")
+    assert outcomes(edited) == {"code": "ran", "gate": "ran", "report": "ran"}
+    assert (checkout / TREE / "data/model/by").read_text() == "an edit"
+    git(checkout, "revert", "--no-edit", "HEAD")
+    nightly.night(checkout, "model/v1")
+    assert not (checkout / TREE / "data/model/by").exists()  # nor does DVC restore it as what that code makes
 
 
 @pytest.mark.slow
