@@ -113,9 +113,9 @@ def challenge(folder: Path, checkout: Path) -> None:
 
 
 @task(name="go back", cache_policy=NO_CACHE)
-def return_to(folder: Path, version: str) -> None:
+def return_to(folder: Path, version: str, stages: Sequence[str]) -> None:
     """Make an earlier version the champion again."""
-    go_back(folder, version, get_run_logger().info)
+    go_back(folder, version, stages, get_run_logger().info)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -169,7 +169,7 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         folder = begin(checkout)
         stages = upstream(TARGET, folder)
         if version is not None:
-            return_to(folder, version)
+            return_to(folder, version, stages)
             stages = [stage for stage in stages if stage not in KEPT_BY_ROLLBACK]
         else:
             take_in(folder)

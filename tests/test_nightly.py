@@ -260,7 +260,7 @@ def plain_night(checkout: Path, back_to: str | None = None) -> tuple[publish.Pub
     with publish.alone(checkout):
         folder = publish.prepare(checkout, print)
         if back_to:
-            publish.go_back(folder, back_to, print)
+            publish.go_back(folder, back_to, ["train", "gate", "report"], print)
         elif is_stale("train", folder) and publish.set_champion(folder):
             publish.set_start(folder, git(checkout, "rev-parse", "HEAD"), 100)
         dvc(folder, "repro", "-q", *(["-s", "gate", "report"] if back_to else []))
@@ -285,7 +285,7 @@ def test_a_remote_that_is_away_gets_everything_later(begun: Path, tmp_path: Path
     dvc(clone, "pull", "data/model")
     assert json.loads((clone / "data/model/gate/model.json").read_text())["saw"] == "firstsecond"
     with pytest.raises(publish.NightError, match="no published version is called 'model/v9'; the last ones are"):
-        publish.go_back(checkout / TREE, "model/v9", print)
+        publish.go_back(checkout / TREE, "model/v9", [], print)
 
 
 @pytest.mark.slow
@@ -589,6 +589,23 @@ def test_going_back_takes_the_code_that_is_committed(nightly: ModuleType, begun:
     git(checkout, "revert", "--no-edit", "HEAD")
     nightly.night(checkout, "model/v1")
     assert not (checkout / TREE / "data/model/by").exists()  # nor does DVC restore it as what that code makes
+
+
+@pytest.mark.slow
+def test_going_back_in_a_clone_fetches_what_it_needs(begun: Path, tmp_path: Path) -> None:
+    film(begun, "second")
+    dvc(begun, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
+    assert plain_night(begun)[0].tag == "model/v2"
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(begun), str(clone))
+    for name in ("first", "second"):
+        film(clone, name)
+    missing = "data of the last published night is neither in .* on a remote .*; `dvc push` it .*no default remote set"
+    with pytest.raises(publish.NightError, match=missing):
+        plain_night(clone, back_to="model/v1")
+    dvc(clone, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
+    assert plain_night(clone, back_to="model/v1")[0].tag == "model/v3"
+    assert model_of(clone, "model/v3") == model_of(begun, "model/v1")
 
 
 @pytest.mark.slow
