@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.runtime import flow_run
 from prefect.server.schemas.schedules import CronSchedule as CronDates
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Completed, Failed
 from publish import (
     NightError,
@@ -191,8 +191,12 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         status["state"] = "completed"
     except (DvcError, NightError, OSError) as error:  # the last where, say, there is no space
         status |= {"state": "failed", "message": str(error)}
-    except BaseException as error:  # as when it is stopped: no time for a task
-        status |= {"state": "failed", "message": repr(error)}
+    except BaseException as error:  # no time for a task
+        if isinstance(error, Exception):
+            status |= {"state": "failed", "message": repr(error)}
+        else:  # a signal
+            again = "the next start of `python flows/nightly.py` makes up for it"
+            status |= {"state": "stopped", "message": f"the night was stopped ({error!r}); {again}"}
         _end(checkout, status, rows)
         tell(status, get_run_logger().warning)
         raise
@@ -281,10 +285,13 @@ def schedule_of(checkout: Path) -> CronSchedule:
 
 
 def is_due(status: dict[str, Any], schedule: CronSchedule, now: datetime) -> bool:
-    """Whether a night was missed: the last one was cut off, or one should have begun since and did not."""
+    """Whether a night was missed: the last one was killed or stopped, or one should have begun since and did not.
+
+    One that failed is not: it would fail again at every start.
+    """
     if not status:
         return False  # nothing has been missed before the first
-    if status["state"] == "running":
+    if status["state"] in ("running", "stopped"):
         return True
     began = datetime.fromisoformat(status["started"])
     dates = CronDates(cron=schedule.cron, timezone=schedule.timezone)
@@ -294,25 +301,49 @@ def is_due(status: dict[str, Any], schedule: CronSchedule, now: datetime) -> boo
 
 @contextmanager
 def server() -> Iterator[None]:
-    """A Prefect server for as long as the block lasts: the one that is set, or one of our own, on the loopback."""
+    """A Prefect server while the block lasts: the one that is set, one that a killed start has left, or our own."""
     if PREFECT_API_URL.value():
         yield
         return
+    left = _left_server()
+    with nullcontext(left) if left else _own_server() as url:
+        print(f"the nights and their logs: {url.removesuffix('/api')}", flush=True)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+
+
+def _left_server() -> str | None:
+    """The API of a server that an earlier start has left running on the same data: two would write it at once."""
+    try:
+        url = _address().read_text(encoding="utf-8")
+        with urlopen(f"{url}/admin/settings", timeout=5) as answer:
+            return url if json.load(answer)["home"] == str(PREFECT_HOME.value()) else None
+    except (OSError, ValueError, TypeError, KeyError):  # it has ended, or something else has taken its port
+        return None
+
+
+@contextmanager
+def _own_server() -> Iterator[str]:
+    """A server on the loopback, which ends with the block; its API."""
     port = _free_port(4200)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     url = f"http://127.0.0.1:{port}/api"
     try:
         _await_server(child, f"{url}/health")
-        print(f"the nights and their logs: http://127.0.0.1:{port}", flush=True)
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield
+        _address().write_text(url, encoding="utf-8")
+        yield url
     finally:
         child.terminate()
         try:
             child.wait(20)
         except subprocess.TimeoutExpired:
             child.kill()
+
+
+def _address() -> Path:
+    """Where the API of the last server of our own is noted."""
+    return Path(PREFECT_HOME.value()) / "nightly.url"
 
 
 def _free_port(wanted: int) -> int:
@@ -361,11 +392,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--now", action="store_true", help="run one night and end")
     parser.add_argument("--back-to", metavar="VERSION", help="make a published version, as in model/v3, champion again")
     options = parser.parse_args(arguments)
+    stop_in_order()
     try:
         if not options.now and options.back_to is None:
             serve(ROOT)
             return 0
-        stop_in_order()
         state = night(ROOT, options.back_to, return_state=True)
     except NightError as error:
         print(f"error: {error}", file=sys.stderr)

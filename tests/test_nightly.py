@@ -403,7 +403,7 @@ def test_killed_in_a_stage_while_another_night_wants_to_begin(nightly: ModuleTyp
     git(checkout, "commit", "-qam", "it waits no more")
     status = nightly.night(checkout)
     assert outcomes(status) == {"train": "skipped", "gate": "ran", "report": "ran"}
-    assert at_work_in(checkout / TREE) == []
+    assert at_work_in(checkout / TREE) == {}
     assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
 
 
@@ -647,6 +647,7 @@ def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None
     assert nightly.is_due(status, schedule, began + timedelta(hours=25))
     assert nightly.is_due(status, schedule, began + timedelta(days=9))
     assert nightly.is_due({**status, "state": "running"}, schedule, began + timedelta(hours=1))
+    assert nightly.is_due({**status, "state": "stopped"}, schedule, began + timedelta(hours=1))
     assert not nightly.is_due({**status, "state": "failed"}, schedule, began + timedelta(hours=1))
 
 
@@ -678,13 +679,9 @@ def test_the_schedule_fires_and_what_was_missed_is_made_up_for(checkout: Path) -
     (checkout / ".nightly").mkdir()
     long_ago = {"state": "completed", "started": "2026-01-01T02:00:00+00:00"}
     (checkout / ".nightly/status.json").write_text(json.dumps(long_ago))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    command = [sys.executable, "-u", "flows/nightly.py"]
-    process = subprocess.Popen(
-        command, cwd=checkout, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
+    process = start_serving(checkout)
     told, nights = [], 0
+    assert process.stdout is not None
     for line in process.stdout:
         told.append(line)
         nights += "Flow run" in line and "Finished in state Completed" in line
@@ -698,7 +695,74 @@ def test_the_schedule_fires_and_what_was_missed_is_made_up_for(checkout: Path) -
     assert text.index("a night was missed") < text.index("Beginning flow run") < text.index("is being served")
     assert text.index("is being served") < text.rindex("Beginning flow run")
     assert json.loads((checkout / ".nightly/status.json").read_text())["state"] == "completed"
+    assert left_in(checkout) == {}  # the server has ended, too
+
+
+@pytest.mark.slow
+def test_a_night_that_is_stopped_is_made_up_for(nightly: ModuleType, checkout: Path) -> None:
+    """One that makes up for another, by Ctrl-C in the terminal; then one of the schedule, by SIGTERM."""
+    sign, source = checkout.parent / "in the gate", (checkout / "gate.py").read_text()
+    waits = f"import pathlib, time; pathlib.Path({str(sign)!r}).write_text('x'); time.sleep(300)\n"
+    (checkout / "gate.py").write_text(waits + source)
+    git(checkout, "commit", "-qam", "a gate that waits")
+    nightly.home(checkout).mkdir()
+    nightly.write_status(checkout, {"state": "running", "started": datetime.now(UTC).isoformat()})
+    for missed, stop, number in ((True, os.killpg, signal.SIGINT), (False, os.kill, signal.SIGTERM)):
+        process = start_serving(checkout)
+        while not sign.exists() and process.poll() is None:
+            time.sleep(0.05)
+        stop(process.pid, number)
+        told = process.communicate(timeout=60)[0]
+        assert ("a night was missed" in told) == missed, told
+        status = nightly.read_status(checkout)
+        assert status["state"] == "stopped" and "next start of `python flows/nightly.py`" in status["message"], told
+        assert "KeyboardInterrupt" not in told  # what Prefect understands is SIGTERM
+        assert left_in(checkout) == left_in(checkout / TREE) == {}  # nor a server
+        sign.unlink()
+        nightly.status_file(checkout).unlink()
+        (checkout / "params.yaml").write_text(PARAMS.replace("0 2 * * *", "* * * * * */5"))  # every five seconds
+        git(checkout, "commit", "-qam", "more often", "--allow-empty")
+
+
+@pytest.mark.slow
+def test_a_server_that_a_killed_start_has_left_is_used(checkout: Path) -> None:
+    addresses = []
+    for kill in (True, False):
+        process = start_serving(checkout)
+        assert process.stdout is not None
+        told: list[str] = []
+        while not told or "is being served" not in told[-1]:
+            told.append(process.stdout.readline())
+            assert told[-1], told
+        addresses += [line for line in told if line.startswith("the nights and their logs: http://127.0.0.1:")]
+        process.kill() if kill else process.terminate()
+        process.wait(60)
+        process.stdout.close()
+    left = at_work_in(checkout)
+    for number in left:
+        os.kill(number, signal.SIGTERM)
+    assert len(addresses) == 2 and len(set(addresses)) == 1
+    assert len(left) == 1 and "prefect server start" in next(iter(left.values()))
+    assert left_in(checkout) == {}
+
+
+def start_serving(checkout: Path) -> subprocess.Popen[str]:
+    """As a user does it, with a persistent server of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    return subprocess.Popen(
+        [sys.executable, "-u", "flows/nightly.py"],
+        cwd=checkout,
+        env=kept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def left_in(folder: Path) -> dict[int, str]:
+    """What is at work there in the end."""
     deadline = time.monotonic() + 20
-    while at_work_in(checkout) and time.monotonic() < deadline:
+    while (left := at_work_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert at_work_in(checkout) == []  # the server has ended, too
+    return left
