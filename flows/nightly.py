@@ -181,7 +181,8 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
                 challenge(folder, checkout)
             bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
         warn = get_run_logger().warning
-        differences, status["new_events"] = compare(folder, warn), new_events(folder, warn)
+        differences = compare(folder, warn)
+        status["new_events"], status["new_in_older_footage"] = new_events(folder, warn)
         if (folder / SCORES).is_file():
             create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
@@ -232,25 +233,37 @@ def compare(folder: Path, log: Callable[[str], None]) -> str:
     return "\n".join(lines) or "Every measure is as it was."
 
 
-def new_events(folder: Path, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The events that the last published night did not have; none where there is no night to compare with.
+def new_events(folder: Path, log: Callable[[str], None]) -> tuple[list[dict[str, Any]], int]:
+    """The events of footage that came in since the last published night, and how many are new in older footage.
 
-    None, too, where that night's tables cannot be had any more, or have other columns: the log says so.
+    The latter, which another model finds after a promotion, may be of weeks ago. None and 0 where there is no night to
+    compare with or that night's tables cannot be had any more, or have other columns: the log says so.
     """
     if not model_tags(folder) or not (folder / "data/tables").is_dir():
-        return []
-    command = [sys.executable, "-m", "vidrnn.cli", "diff", "HEAD", "--json"]
+        return [], 0
+    try:
+        videos, events = (_differences(folder, table) for table in ("videos", "events"))
+    except NightError as error:
+        log(f"new events cannot be told, by comparison with the last published night: {error}")
+        return [], 0
+    came = {row["video_id"] for row in videos if row["change"] == "appeared" or "sha256" in row["differs"]}
+    appeared = [row for row in events if row["change"] == "appeared"]
+    new = [row for row in appeared if row["video_id"] in came]
+    names = ("event_id", "camera_id", "video_id", "recorded_at", "kind", "reason")
+    return [{name: row[name] for name in names} for row in new], len(appeared) - len(new)
+
+
+def _differences(folder: Path, table: str) -> list[dict[str, Any]]:
+    """What `vidrnn diff` says of a table since the last published night."""
+    command = [sys.executable, "-m", "vidrnn.cli", "diff", "HEAD", "--table", table, "--json"]
     try:  # not `run_module`, whose lines hold warnings, too
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600.0)
     except subprocess.TimeoutExpired as error:
-        log(f"new events cannot be told: {error}")
-        return []
+        raise NightError(str(error)) from None
     if done.returncode:
-        log(f"new events cannot be told, by comparison with the last published night: {done.stderr.strip()}")
-        return []
-    names = ("event_id", "camera_id", "video_id", "recorded_at", "kind", "reason")
-    appeared = (row for row in json.loads(done.stdout) if row["change"] == "appeared")
-    return [{name: row[name] for name in names} for row in appeared]
+        raise NightError(done.stderr.strip())
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
 
 
 def status_file(checkout: Path) -> Path:

@@ -53,5 +53,8 @@ def body_of(status: dict[str, Any]) -> str:
         f"{event['camera_id']}  {event['recorded_at'] or event['video_id']}  {event['reason'] or event['kind']}"
         for event in status["new_events"][:SHOWN]
     ]
-    more = len(status["new_events"]) - len(lines)
-    return "\n".join([*lines, *([f"and {more} more"] if more else []), status["report"]])
+    if more := len(status["new_events"]) - len(lines):
+        lines.append(f"and {more} more")
+    if older := status["new_in_older_footage"]:
+        lines.append(f"and {older} in footage of earlier nights, which did not find {'it' if older == 1 else 'them'}")
+    return "\n".join([*lines, status["report"]])

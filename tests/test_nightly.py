@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import publish
+import pyarrow.parquet as pq
 import pytest
 from commands import at_work_in, commit, dvc, git
 from conftest import blank, make_repository, write
@@ -614,7 +615,7 @@ def test_a_night_that_cannot_be_compared_with_the_last_one_is_published(
 ) -> None:
     (begun / TREE / "data/tables").mkdir()  # which the last night did not publish: as where its data is gone
     told: list[str] = []
-    assert nightly.new_events(begun / TREE, told.append) == []
+    assert nightly.new_events(begun / TREE, told.append) == ([], 0)
     assert nightly.compare(tmp_path, told.append) == "The measures of the last published night cannot be read."
     assert "revision 'HEAD' holds no data/tables" in told[0] and "`dvc metrics diff --md HEAD` failed" in told[1]
     film(begun, "second")
@@ -623,19 +624,27 @@ def test_a_night_that_cannot_be_compared_with_the_last_one_is_published(
 
 
 @pytest.mark.slow
-def test_new_events_are_told_whatever_is_warned_of(
+def test_new_events_of_what_came_in_are_told_whatever_is_warned_of(
     nightly: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And counted in footage that the last night had."""
     repo = tmp_path / "repo"
     make_repository(repo)
     git(repo, "branch", publish.BRANCH)
     git(repo, "tag", "model/v1")
-    key = {"camera_id": "gate", "video_id": "gate/a.mp4"}
-    event = blank("events", **key, event_id="new", onset_pts=20, offset_pts=60)
-    write(video_path(repo / "data/tables/events", *key.values()), "events", [event])
+    videos = pq.read_table(repo / "data/tables/videos.parquet").to_pylist()
+    came = {"camera_id": "gate", "video_id": "gate/c.mp4"}
+    changed = next(row for row in videos if row["video_id"] == "north yard/ä.mp4")
+    changed["sha256"] = "of the whole recording"
+    write(repo / "data/tables/videos.parquet", "videos", [*videos, blank("videos", **came)])
+    for key in (came, {"camera_id": "gate", "video_id": "gate/a.mp4"}, {n: changed[n] for n in came}):
+        event = blank("events", **key, event_id=f"new in {key['video_id']}", onset_pts=200, offset_pts=260)
+        write(video_path(repo / "data/tables/events", *key.values()), "events", [event])
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # a line on standard error for every module
     told: list[str] = []
-    assert [found["event_id"] for found in nightly.new_events(repo, told.append)] == ["new"] and told == []
+    found, older = nightly.new_events(repo, told.append)
+    assert [event["event_id"] for event in found] == ["new in gate/c.mp4", "new in north yard/ä.mp4"]
+    assert older == 1 and told == []
 
 
 def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None:
