@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.runtime import flow_run
 from prefect.server.schemas.schedules import CronSchedule as CronDates
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Completed, Failed
 from publish import (
     NightError,
@@ -74,7 +74,7 @@ from tell import tell
 NAME = "nightly"
 INTAKE_SECONDS = 12 * 3600.0
 SERVER_SECONDS = 120.0  # to start, on a slow machine for the first time
-FIRST_AFTER_TRAINING = "gate"
+KEPT_BY_ROLLBACK = ("index", "features", "train")  # stages whose outputs stay as they were published
 
 
 @task(name="take over the code", cache_policy=NO_CACHE)
@@ -113,9 +113,9 @@ def challenge(folder: Path, checkout: Path) -> None:
 
 
 @task(name="go back", cache_policy=NO_CACHE)
-def return_to(folder: Path, version: str) -> None:
+def return_to(folder: Path, version: str, stages: Sequence[str]) -> None:
     """Make an earlier version the champion again."""
-    go_back(folder, version, get_run_logger().info)
+    go_back(folder, version, stages, get_run_logger().info)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
@@ -169,8 +169,8 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         folder = begin(checkout)
         stages = upstream(TARGET, folder)
         if version is not None:
-            return_to(folder, version)
-            stages = stages[stages.index(FIRST_AFTER_TRAINING) :]
+            return_to(folder, version, stages)
+            stages = [stage for stage in stages if stage not in KEPT_BY_ROLLBACK]
         else:
             take_in(folder)
         if up_to_date(TARGET, folder):
@@ -181,7 +181,8 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
                 challenge(folder, checkout)
             bring_up_to_date(stage, folder, stage_timeout_seconds, rows)
         warn = get_run_logger().warning
-        differences, status["new_events"] = compare(folder, warn), new_events(folder, warn)
+        differences = compare(folder, warn)
+        status["new_events"], status["new_in_older_footage"] = new_events(folder, warn)
         if (folder / SCORES).is_file():
             create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
@@ -191,8 +192,12 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         status["state"] = "completed"
     except (DvcError, NightError, OSError) as error:  # the last where, say, there is no space
         status |= {"state": "failed", "message": str(error)}
-    except BaseException as error:  # as when it is stopped: no time for a task
-        status |= {"state": "failed", "message": repr(error)}
+    except BaseException as error:  # no time for a task
+        if isinstance(error, Exception):
+            status |= {"state": "failed", "message": repr(error)}
+        else:  # a signal
+            again = "the next start of `python flows/nightly.py` makes up for it"
+            status |= {"state": "stopped", "message": f"the night was stopped ({error!r}); {again}"}
         _end(checkout, status, rows)
         tell(status, get_run_logger().warning)
         raise
@@ -228,25 +233,37 @@ def compare(folder: Path, log: Callable[[str], None]) -> str:
     return "\n".join(lines) or "Every measure is as it was."
 
 
-def new_events(folder: Path, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The events that the last published night did not have; none where there is no night to compare with.
+def new_events(folder: Path, log: Callable[[str], None]) -> tuple[list[dict[str, Any]], int]:
+    """The events of footage that came in since the last published night, and how many are new in older footage.
 
-    None, too, where that night's tables cannot be had any more, or have other columns: the log says so.
+    The latter, which another model finds after a promotion, may be of weeks ago. None and 0 where there is no night to
+    compare with or that night's tables cannot be had any more, or have other columns: the log says so.
     """
     if not model_tags(folder) or not (folder / "data/tables").is_dir():
-        return []
-    command = [sys.executable, "-m", "vidrnn.cli", "diff", "HEAD", "--json"]
+        return [], 0
+    try:
+        videos, events = (_differences(folder, table) for table in ("videos", "events"))
+    except NightError as error:
+        log(f"new events cannot be told, by comparison with the last published night: {error}")
+        return [], 0
+    came = {row["video_id"] for row in videos if row["change"] == "appeared" or "sha256" in row["differs"]}
+    appeared = [row for row in events if row["change"] == "appeared"]
+    new = [row for row in appeared if row["video_id"] in came]
+    names = ("event_id", "camera_id", "video_id", "recorded_at", "kind", "reason")
+    return [{name: row[name] for name in names} for row in new], len(appeared) - len(new)
+
+
+def _differences(folder: Path, table: str) -> list[dict[str, Any]]:
+    """What `vidrnn diff` says of a table since the last published night."""
+    command = [sys.executable, "-m", "vidrnn.cli", "diff", "HEAD", "--table", table, "--json"]
     try:  # not `run_module`, whose lines hold warnings, too
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600.0)
     except subprocess.TimeoutExpired as error:
-        log(f"new events cannot be told: {error}")
-        return []
+        raise NightError(str(error)) from None
     if done.returncode:
-        log(f"new events cannot be told, by comparison with the last published night: {done.stderr.strip()}")
-        return []
-    names = ("event_id", "camera_id", "video_id", "recorded_at", "kind", "reason")
-    appeared = (row for row in json.loads(done.stdout) if row["change"] == "appeared")
-    return [{name: row[name] for name in names} for row in appeared]
+        raise NightError(done.stderr.strip())
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
 
 
 def status_file(checkout: Path) -> Path:
@@ -281,10 +298,13 @@ def schedule_of(checkout: Path) -> CronSchedule:
 
 
 def is_due(status: dict[str, Any], schedule: CronSchedule, now: datetime) -> bool:
-    """Whether a night was missed: the last one was cut off, or one should have begun since and did not."""
+    """Whether a night was missed: the last one was killed or stopped, or one should have begun since and did not.
+
+    One that failed is not: it would fail again at every start.
+    """
     if not status:
         return False  # nothing has been missed before the first
-    if status["state"] == "running":
+    if status["state"] in ("running", "stopped"):
         return True
     began = datetime.fromisoformat(status["started"])
     dates = CronDates(cron=schedule.cron, timezone=schedule.timezone)
@@ -294,25 +314,49 @@ def is_due(status: dict[str, Any], schedule: CronSchedule, now: datetime) -> boo
 
 @contextmanager
 def server() -> Iterator[None]:
-    """A Prefect server for as long as the block lasts: the one that is set, or one of our own, on the loopback."""
+    """A Prefect server while the block lasts: the one that is set, one that a killed start has left, or our own."""
     if PREFECT_API_URL.value():
         yield
         return
+    left = _left_server()
+    with nullcontext(left) if left else _own_server() as url:
+        print(f"the nights and their logs: {url.removesuffix('/api')}", flush=True)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+
+
+def _left_server() -> str | None:
+    """The API of a server that an earlier start has left running on the same data: two would write it at once."""
+    try:
+        url = _address().read_text(encoding="utf-8")
+        with urlopen(f"{url}/admin/settings", timeout=5) as answer:
+            return url if json.load(answer)["home"] == str(PREFECT_HOME.value()) else None
+    except (OSError, ValueError, TypeError, KeyError):  # it has ended, or something else has taken its port
+        return None
+
+
+@contextmanager
+def _own_server() -> Iterator[str]:
+    """A server on the loopback, which ends with the block; its API."""
     port = _free_port(4200)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     url = f"http://127.0.0.1:{port}/api"
     try:
         _await_server(child, f"{url}/health")
-        print(f"the nights and their logs: http://127.0.0.1:{port}", flush=True)
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield
+        _address().write_text(url, encoding="utf-8")
+        yield url
     finally:
         child.terminate()
         try:
             child.wait(20)
         except subprocess.TimeoutExpired:
             child.kill()
+
+
+def _address() -> Path:
+    """Where the API of the last server of our own is noted."""
+    return Path(PREFECT_HOME.value()) / "nightly.url"
 
 
 def _free_port(wanted: int) -> int:
@@ -361,11 +405,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--now", action="store_true", help="run one night and end")
     parser.add_argument("--back-to", metavar="VERSION", help="make a published version, as in model/v3, champion again")
     options = parser.parse_args(arguments)
+    stop_in_order()
     try:
         if not options.now and options.back_to is None:
             serve(ROOT)
             return 0
-        stop_in_order()
         state = night(ROOT, options.back_to, return_state=True)
     except NightError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -320,15 +320,24 @@ def _take(folder: Path, path: str, model: dict[str, Any]) -> None:
         ignored.write_text("\n".join([*lines, line]) + "\n")
     YAML().dump({"outs": [{**model, "path": target.name}]}, pointer)
     shutil.rmtree(target, ignore_errors=True)
+    _fetch(folder, f"the model of an earlier night, for {path},", [str(pointer.relative_to(folder))], lambda line: None)
+
+
+def _fetch(folder: Path, what: str, targets: list[str], log: Callable[[str], None]) -> None:
+    """Put data in its place, whatever a failed night has left there, from the cache or else from the remote.
+
+    Raises:
+        NightError: neither has it; the message ends with DVC's reason.
+    """
     try:
-        run(["checkout", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
+        run(["checkout", "--force", *targets], folder, log, DVC_SECONDS)
     except DvcError:
         try:
-            run(["pull", "-q", pointer.name], pointer.parent, lambda line: None, DVC_SECONDS)
+            run(["pull", "--force", *targets], folder, log, DVC_SECONDS)
         except DvcError as error:
             raise NightError(
-                f"the models of an earlier night, for {path}, are neither in the DVC cache nor on a remote within "
-                f"reach; `dvc push` them where they were made: {error}"
+                f"{what} is neither in the DVC cache nor on a remote within reach; `dvc push` it where it was made, "
+                f"and name its remote here with `dvc remote add --default`: {' '.join(str(error).split())}"
             ) from None
 
 
@@ -342,21 +351,29 @@ def _output(folder: Path, rev: str, path: str) -> dict[str, Any] | None:
     return next((dict(out) for out in outs if out["path"] == path), None)
 
 
-def go_back(folder: Path, tag: str, log: Callable[[str], None]) -> None:
+def go_back(folder: Path, tag: str, stages: Sequence[str], log: Callable[[str], None]) -> None:
     """Make the models of an earlier version the champion, and refuse the candidates of every night after it.
 
     Those that the gate had refused, too: they started from models that are no champions any more, and may be better
     than this one by its measures.
 
+    Args:
+        folder: the worktree.
+        tag: the version.
+        stages: whose outputs the last published night left, and the next stages read.
+        log: takes what DVC writes.
+
     Raises:
-        NightError: there is no such version.
+        NightError: there is no such version, or the data of the last published night cannot be had.
     """
     tags = model_tags(folder)
     if tag not in tags:
         listed = ", ".join(tags[-5:]) or "none yet"
         raise NightError(f"no published version is called {tag!r}; the last ones are {listed}")
-    made = YAML(typ="safe").load(folder / "dvc.lock")["stages"]  # of what was never made, DVC would ask for the data
-    run(["checkout", "-q", *made], folder, log, DVC_SECONDS)
+    pointer = footage_pointer(folder)
+    if pointer and not (folder / pointer).with_suffix("").exists():
+        _fetch(folder, "the footage", [pointer], log)
+    _fetch(folder, "the data of the last published night", _made(folder, stages), log)
     nights = git(folder, "rev-list", "--first-parent", f"{tag}..{BRANCH}", "--", TRAINED).splitlines()
     later = set().union(*(_candidates(folder, night) for night in nights))
     withdrawn = folder / WITHDRAWN
@@ -364,6 +381,13 @@ def go_back(folder: Path, tag: str, log: Callable[[str], None]) -> None:
     lines += sorted(later - _candidates(folder, tag) - set(lines))
     withdrawn.write_text("\n".join(lines) + "\n")
     set_champion(folder, tag)
+
+
+def _made(folder: Path, stages: Sequence[str]) -> list[str]:
+    """Outputs of these stages that the last published night has and dvc.yaml still knows; DVC cannot give others."""
+    lock = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    outs = (out["path"] for stage in stages if stage in lock for out in lock[stage].get("outs", []))
+    return [path for path in outs if _is_made(folder, path)]
 
 
 def _candidates(folder: Path, rev: str) -> set[str]:

@@ -128,24 +128,29 @@ def print_rows(rows: Any) -> None:
 
 
 def stop_in_order() -> None:
-    """From now on, end at a signal as after an error: the stage and Prefect's temporary server are ended as well."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, _stop)
-    # Ctrl-C reaches every process of the terminal's group, Prefect's temporary server among them, and a run whose
-    # server is gone hangs for minutes. Blocked here, it is blocked in the server too, and we end in our own order.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    Thread(target=_stop_at_interrupts, daemon=True).start()
+    """From now on, end at a signal as after an error: the stage and the server that was started are ended as well."""
+    signal.signal(signal.SIGTERM, _stop)
+    # These reach every process of the terminal's group, Prefect's temporary server among them, and a run whose server
+    # is gone hangs for minutes. Blocked here, they are blocked in the server too, and we end in our own order.
+    others = {signal.SIGINT, *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP])}  # nohup
+    signal.pthread_sigmask(signal.SIG_BLOCK, others)
+    Thread(target=_terminate_at, args=(others,), daemon=True).start()
+    for number in others:  # which a thread may take that is older than the block: a package's, from its import
+        signal.signal(number, _terminate)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _stop_at_interrupts() -> None:
+def _terminate_at(others: set[signal.Signals]) -> None:
     while True:
-        signal.sigwait({signal.SIGINT})
-        os.kill(os.getpid(), signal.SIGTERM)
+        _terminate(signal.sigwait(others))
+
+
+def _terminate(_number: int, _frame: FrameType | None = None) -> None:
+    """Whoever handles SIGTERM by now, Prefect in a flow, handles these."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SHOWN = 10  # events in a message
 
 
 def tell(status: dict[str, Any], log: Callable[[str], None]) -> None:
-    """Tell of a night that failed or found new events; what cannot be told is a line of the log, and no failure."""
+    """Tell of a night that failed or found new events, or was stopped; what cannot be told is a line of the log."""
     events = status.get("new_events", [])
     if status["state"] == "completed" and not events:
         return
@@ -40,7 +40,7 @@ def tell(status: dict[str, Any], log: Callable[[str], None]) -> None:
 def title_of(status: dict[str, Any]) -> str:
     """One line."""
     if status["state"] != "completed":
-        return "vidrnn: the night failed"
+        return f"vidrnn: the night {'was stopped' if status['state'] == 'stopped' else 'failed'}"
     count = len(status["new_events"])
     return f"vidrnn: {count} new event{'s' if count > 1 else ''}"
 
@@ -53,5 +53,8 @@ def body_of(status: dict[str, Any]) -> str:
         f"{event['camera_id']}  {event['recorded_at'] or event['video_id']}  {event['reason'] or event['kind']}"
         for event in status["new_events"][:SHOWN]
     ]
-    more = len(status["new_events"]) - len(lines)
-    return "\n".join([*lines, *([f"and {more} more"] if more else []), status["report"]])
+    if more := len(status["new_events"]) - len(lines):
+        lines.append(f"and {more} more")
+    if older := status["new_in_older_footage"]:
+        lines.append(f"and {older} in footage of earlier nights, which did not find {'it' if older == 1 else 'them'}")
+    return "\n".join([*lines, status["report"]])

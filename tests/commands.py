@@ -25,13 +25,13 @@ def dvc(repo: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def at_work_in(folder: Path) -> list[str]:
-    """The command lines of the processes whose working folder it is."""
-    found = []
+def at_work_in(folder: Path) -> dict[int, str]:
+    """The command lines of the processes whose working folder it is, by their numbers."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").readlink() == folder:
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
     return found

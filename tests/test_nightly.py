@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import publish
+import pyarrow.parquet as pq
 import pytest
 from commands import at_work_in, commit, dvc, git
 from conftest import blank, make_repository, write
@@ -23,7 +24,7 @@ from dvc.api import read
 from dvc_cli import DvcError, is_stale
 from ruamel.yaml import YAML
 from small_project import change_params, clone_this
-from toy_project import PARAMS, ROOT, film, has_namespaces, make_checkout
+from toy_project import PARAMS, ROOT, film, has_namespaces, list_code, make_checkout
 
 from vidrnn.storage import video_path
 
@@ -260,7 +261,7 @@ def plain_night(checkout: Path, back_to: str | None = None) -> tuple[publish.Pub
     with publish.alone(checkout):
         folder = publish.prepare(checkout, print)
         if back_to:
-            publish.go_back(folder, back_to, print)
+            publish.go_back(folder, back_to, ["train", "gate", "report"], print)
         elif is_stale("train", folder) and publish.set_champion(folder):
             publish.set_start(folder, git(checkout, "rev-parse", "HEAD"), 100)
         dvc(folder, "repro", "-q", *(["-s", "gate", "report"] if back_to else []))
@@ -285,7 +286,7 @@ def test_a_remote_that_is_away_gets_everything_later(begun: Path, tmp_path: Path
     dvc(clone, "pull", "data/model")
     assert json.loads((clone / "data/model/gate/model.json").read_text())["saw"] == "firstsecond"
     with pytest.raises(publish.NightError, match="no published version is called 'model/v9'; the last ones are"):
-        publish.go_back(checkout / TREE, "model/v9", print)
+        publish.go_back(checkout / TREE, "model/v9", [], print)
 
 
 @pytest.mark.slow
@@ -403,7 +404,7 @@ def test_killed_in_a_stage_while_another_night_wants_to_begin(nightly: ModuleTyp
     git(checkout, "commit", "-qam", "it waits no more")
     status = nightly.night(checkout)
     assert outcomes(status) == {"train": "skipped", "gate": "ran", "report": "ran"}
-    assert at_work_in(checkout / TREE) == []
+    assert at_work_in(checkout / TREE) == {}
     assert "Data and pipelines are up to date" in dvc(checkout / TREE, "repro", "report")
 
 
@@ -570,12 +571,51 @@ def test_a_candidate_that_was_refused_after_the_version_to_go_back_to_is_not_pro
 
 
 @pytest.mark.slow
+def test_going_back_takes_the_code_that_is_committed(nightly: ModuleType, begun: Path) -> None:
+    """Straight after a commit by which the gate depends on a list of its code, and after a change of that code."""
+    checkout = begun
+    film(checkout, "second")
+    assert plain_night(checkout)[0].tag == "model/v2"
+    list_code(checkout)
+    back = nightly.night(checkout, "model/v1")
+    assert back["model"] == "model/v3" and model_of(checkout, "model/v3") == model_of(checkout, "model/v1")
+    assert outcomes(back) == {"code": "ran", "gate": "ran", "report": "restored"}
+
+    source = (checkout / "gate.py").read_text()
+    (checkout / "gate.py").write_text(source + 'pathlib.Path("data/model/by").write_text("an edit")\n')
+    git(checkout, "commit", "-qam", "an edit")
+    edited = nightly.night(checkout, "model/v1")
+    assert outcomes(edited) == {"code": "ran", "gate": "ran", "report": "ran"}
+    assert (checkout / TREE / "data/model/by").read_text() == "an edit"
+    git(checkout, "revert", "--no-edit", "HEAD")
+    nightly.night(checkout, "model/v1")
+    assert not (checkout / TREE / "data/model/by").exists()  # nor does DVC restore it as what that code makes
+
+
+@pytest.mark.slow
+def test_going_back_in_a_clone_fetches_what_it_needs(begun: Path, tmp_path: Path) -> None:
+    film(begun, "second")
+    dvc(begun, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
+    assert plain_night(begun)[0].tag == "model/v2"
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(begun), str(clone))
+    for name in ("first", "second"):
+        film(clone, name)
+    missing = "data of the last published night is neither in .* on a remote .*; `dvc push` it .*no default remote set"
+    with pytest.raises(publish.NightError, match=missing):
+        plain_night(clone, back_to="model/v1")
+    dvc(clone, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
+    assert plain_night(clone, back_to="model/v1")[0].tag == "model/v3"
+    assert model_of(clone, "model/v3") == model_of(begun, "model/v1")
+
+
+@pytest.mark.slow
 def test_a_night_that_cannot_be_compared_with_the_last_one_is_published(
     nightly: ModuleType, begun: Path, tmp_path: Path
 ) -> None:
     (begun / TREE / "data/tables").mkdir()  # which the last night did not publish: as where its data is gone
     told: list[str] = []
-    assert nightly.new_events(begun / TREE, told.append) == []
+    assert nightly.new_events(begun / TREE, told.append) == ([], 0)
     assert nightly.compare(tmp_path, told.append) == "The measures of the last published night cannot be read."
     assert "revision 'HEAD' holds no data/tables" in told[0] and "`dvc metrics diff --md HEAD` failed" in told[1]
     film(begun, "second")
@@ -584,19 +624,27 @@ def test_a_night_that_cannot_be_compared_with_the_last_one_is_published(
 
 
 @pytest.mark.slow
-def test_new_events_are_told_whatever_is_warned_of(
+def test_new_events_of_what_came_in_are_told_whatever_is_warned_of(
     nightly: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And counted in footage that the last night had."""
     repo = tmp_path / "repo"
     make_repository(repo)
     git(repo, "branch", publish.BRANCH)
     git(repo, "tag", "model/v1")
-    key = {"camera_id": "gate", "video_id": "gate/a.mp4"}
-    event = blank("events", **key, event_id="new", onset_pts=20, offset_pts=60)
-    write(video_path(repo / "data/tables/events", *key.values()), "events", [event])
+    videos = pq.read_table(repo / "data/tables/videos.parquet").to_pylist()
+    came = {"camera_id": "gate", "video_id": "gate/c.mp4"}
+    changed = next(row for row in videos if row["video_id"] == "north yard/ä.mp4")
+    changed["sha256"] = "of the whole recording"
+    write(repo / "data/tables/videos.parquet", "videos", [*videos, blank("videos", **came)])
+    for key in (came, {"camera_id": "gate", "video_id": "gate/a.mp4"}, {n: changed[n] for n in came}):
+        event = blank("events", **key, event_id=f"new in {key['video_id']}", onset_pts=200, offset_pts=260)
+        write(video_path(repo / "data/tables/events", *key.values()), "events", [event])
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # a line on standard error for every module
     told: list[str] = []
-    assert [found["event_id"] for found in nightly.new_events(repo, told.append)] == ["new"] and told == []
+    found, older = nightly.new_events(repo, told.append)
+    assert [event["event_id"] for event in found] == ["new in gate/c.mp4", "new in north yard/ä.mp4"]
+    assert older == 1 and told == []
 
 
 def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None:
@@ -608,6 +656,7 @@ def test_a_missed_night_is_due_once(nightly: ModuleType, checkout: Path) -> None
     assert nightly.is_due(status, schedule, began + timedelta(hours=25))
     assert nightly.is_due(status, schedule, began + timedelta(days=9))
     assert nightly.is_due({**status, "state": "running"}, schedule, began + timedelta(hours=1))
+    assert nightly.is_due({**status, "state": "stopped"}, schedule, began + timedelta(hours=1))
     assert not nightly.is_due({**status, "state": "failed"}, schedule, began + timedelta(hours=1))
 
 
@@ -639,13 +688,9 @@ def test_the_schedule_fires_and_what_was_missed_is_made_up_for(checkout: Path) -
     (checkout / ".nightly").mkdir()
     long_ago = {"state": "completed", "started": "2026-01-01T02:00:00+00:00"}
     (checkout / ".nightly/status.json").write_text(json.dumps(long_ago))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    command = [sys.executable, "-u", "flows/nightly.py"]
-    process = subprocess.Popen(
-        command, cwd=checkout, env=kept, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
+    process = start_serving(checkout)
     told, nights = [], 0
+    assert process.stdout is not None
     for line in process.stdout:
         told.append(line)
         nights += "Flow run" in line and "Finished in state Completed" in line
@@ -659,7 +704,74 @@ def test_the_schedule_fires_and_what_was_missed_is_made_up_for(checkout: Path) -
     assert text.index("a night was missed") < text.index("Beginning flow run") < text.index("is being served")
     assert text.index("is being served") < text.rindex("Beginning flow run")
     assert json.loads((checkout / ".nightly/status.json").read_text())["state"] == "completed"
+    assert left_in(checkout) == {}  # the server has ended, too
+
+
+@pytest.mark.slow
+def test_a_night_that_is_stopped_is_made_up_for(nightly: ModuleType, checkout: Path) -> None:
+    """One that makes up for another, by Ctrl-C in the terminal; then one of the schedule, by SIGTERM."""
+    sign, source = checkout.parent / "in the gate", (checkout / "gate.py").read_text()
+    waits = f"import pathlib, time; pathlib.Path({str(sign)!r}).write_text('x'); time.sleep(300)\n"
+    (checkout / "gate.py").write_text(waits + source)
+    git(checkout, "commit", "-qam", "a gate that waits")
+    nightly.home(checkout).mkdir()
+    nightly.write_status(checkout, {"state": "running", "started": datetime.now(UTC).isoformat()})
+    for missed, stop, number in ((True, os.killpg, signal.SIGINT), (False, os.kill, signal.SIGTERM)):
+        process = start_serving(checkout)
+        while not sign.exists() and process.poll() is None:
+            time.sleep(0.05)
+        stop(process.pid, number)
+        told = process.communicate(timeout=60)[0]
+        assert ("a night was missed" in told) == missed, told
+        status = nightly.read_status(checkout)
+        assert status["state"] == "stopped" and "next start of `python flows/nightly.py`" in status["message"], told
+        assert "KeyboardInterrupt" not in told  # what Prefect understands is SIGTERM
+        assert left_in(checkout) == left_in(checkout / TREE) == {}  # nor a server
+        sign.unlink()
+        nightly.status_file(checkout).unlink()
+        (checkout / "params.yaml").write_text(PARAMS.replace("0 2 * * *", "* * * * * */5"))  # every five seconds
+        git(checkout, "commit", "-qam", "more often", "--allow-empty")
+
+
+@pytest.mark.slow
+def test_a_server_that_a_killed_start_has_left_is_used(checkout: Path) -> None:
+    addresses = []
+    for kill in (True, False):
+        process = start_serving(checkout)
+        assert process.stdout is not None
+        told: list[str] = []
+        while not told or "is being served" not in told[-1]:
+            told.append(process.stdout.readline())
+            assert told[-1], told
+        addresses += [line for line in told if line.startswith("the nights and their logs: http://127.0.0.1:")]
+        process.kill() if kill else process.terminate()
+        process.wait(60)
+        process.stdout.close()
+    left = at_work_in(checkout)
+    for number in left:
+        os.kill(number, signal.SIGTERM)
+    assert len(addresses) == 2 and len(set(addresses)) == 1
+    assert len(left) == 1 and "prefect server start" in next(iter(left.values()))
+    assert left_in(checkout) == {}
+
+
+def start_serving(checkout: Path) -> subprocess.Popen[str]:
+    """As a user does it, with a persistent server of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    return subprocess.Popen(
+        [sys.executable, "-u", "flows/nightly.py"],
+        cwd=checkout,
+        env=kept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def left_in(folder: Path) -> dict[int, str]:
+    """What is at work there in the end."""
     deadline = time.monotonic() + 20
-    while at_work_in(checkout) and time.monotonic() < deadline:
+    while (left := at_work_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert at_work_in(checkout) == []  # the server has ended, too
+    return left

@@ -12,9 +12,10 @@ import pytest
 from tell import ADDRESSES, COMMAND, tell
 
 EVENT = {"event_id": "1", "camera_id": "gate", "video_id": "gate/a.mp4", "recorded_at": None, "kind": "unusual"}
-FOUND: dict[str, Any] = {"state": "completed", "message": "", "report": "/r.html", "new_events": []}
+FOUND: dict[str, Any] = {"state": "completed", "message": "", "report": "/r.html", "new_in_older_footage": 3}
 FOUND["new_events"] = [{**EVENT, "reason": f"moves fast {k}"} for k in range(12)]
 FAILED: dict[str, Any] = {"state": "failed", "message": "the lens cap is on", "new_events": []}
+STOPPED: dict[str, Any] = {**FAILED, "state": "stopped", "message": "the night was stopped"}
 QUIET: dict[str, Any] = {**FOUND, "new_events": []}
 
 
@@ -46,14 +47,16 @@ def test_a_webhook_and_a_command(
     monkeypatch.setenv(COMMAND, f"{sys.executable} -c '{program}' '{tmp_path / 'told by command.json'}'")
     monkeypatch.setenv(ADDRESSES, address)
     log: list[str] = []
-    for status in (QUIET, FOUND, FAILED):
+    for status in (QUIET, FOUND, STOPPED, FAILED):
         tell(status, log.append)
     assert log == []
     assert [(message["title"], message["message"].splitlines()[0]) for message in got] == [
         ("vidrnn: 12 new events", "gate  gate/a.mp4  moves fast 0"),
+        ("vidrnn: the night was stopped", "the night was stopped"),
         ("vidrnn: the night failed", "the lens cap is on"),
     ]
-    assert got[0]["message"].splitlines()[-2:] == ["and 2 more", "/r.html"]
+    older = "and 3 in footage of earlier nights, which did not find them"
+    assert got[0]["message"].splitlines()[-3:] == ["and 2 more", older, "/r.html"]
     assert json.loads((tmp_path / "told by command.json").read_text()) == FAILED
 
 
