@@ -29,10 +29,12 @@ SENT = "refs/vidrnn/sent"  # the last night up to which all data has reached the
 MARK = "VIDRNN_NIGHT"  # in the environment of all that a night starts
 CHAMPION, START, WITHDRAWN = "data/champion", "data/start", "data/withdrawn.csv"
 TRAINED = "data/metrics/train.json"
+RETIRED = "data/retired.csv"
+OF_RETIRED = ("data/features", "data/media")  # what nobody can make of footage that is gone
 # Folders that Git keeps in the checkout, and DVC in the worktree as soon as there is a published model.
 POINTERS = {f"{CHAMPION}.dvc": CHAMPION, f"{START}.dvc": START}
 # What the branch keeps of its own when it takes over the files of the checkout.
-OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", *POINTERS, WITHDRAWN, "data/retired.csv")
+OWN = ("dvc.lock", "data/.gitignore", "data/metrics", "data/plots", *POINTERS, WITHDRAWN, RETIRED)
 # What people say in the checkout from day to day: it counts as it lies there, without a commit.
 SAID = ("data/feedback.csv",)
 DVC_SECONDS = 6 * 3600.0
@@ -108,7 +110,8 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
     """Bring the worktree to the last published night, with the code that the checkout has committed; returns it.
 
     Raises:
-        NightError: the checkout is no Git repository with a commit, or the branch cannot be worked on.
+        NightError: the checkout is no Git repository with a commit, the branch cannot be worked on, or what it needs of
+            earlier nights cannot be had.
     """
     folder = tree(checkout)
     base = git(checkout, "rev-parse", "HEAD")
@@ -125,6 +128,7 @@ def prepare(checkout: Path, log: Callable[[str], None]) -> Path:
     commit = _with_files_of(checkout, folder, base)
     git(folder, "checkout", "-q", "-f", "-B", BRANCH, commit)
     _configure(checkout, folder)
+    _bring_back(folder)
     for link, target in _links(folder, checkout).items():
         if link.is_dir():  # which holds no more than the .gitignore that keeps it in Git
             shutil.rmtree(link)
@@ -165,9 +169,40 @@ def _add_worktree(checkout: Path, folder: Path, base: str) -> None:
         fetched = git(checkout, "for-each-ref", "--format=%(refname)", f"refs/remotes/*/{BRANCH}").splitlines()
         git(checkout, "branch", "--no-track", BRANCH, *(fetched[:1] or [base]))
     git(checkout, "worktree", "add", "-q", str(folder), BRANCH)
-    _configure(checkout, folder)
-    with suppress(DvcError):  # what is not in the cache is made again, or pulled where it is needed
-        run(["checkout", "-q", "--allow-missing"], folder, lambda line: None, DVC_SECONDS)
+
+
+def _bring_back(folder: Path) -> None:
+    """What earlier nights made and is not there, as in a new worktree: from the cache, else from the remote.
+
+    What neither has is made again by its stage; but for what pointers lead to, without which DVC says nothing of
+    `train`, and for what was made of footage that has been removed since.
+
+    Raises:
+        NightError: one of these is lacking.
+    """
+    needed = [kept for name, kept in POINTERS.items() if (folder / name).is_file()]
+    made = {out["path"] for stage in _stages(folder / "dvc.lock") for out in stage.get("outs", [])}
+    wanted = [*needed, *(path for path in _outs(folder) if path in made)]
+    if footage := footage_pointer(folder):
+        wanted.append(footage.removesuffix(".dvc"))
+    retired = folder / RETIRED
+    if retired.is_file() and len(retired.read_text("utf-8").splitlines()) > 1:
+        needed += [path for path in OF_RETIRED if path in wanted]
+    bring = ["checkout", "-q", "--allow-missing"]
+    for command in (bring, ["fetch", "-q"], bring) if _has_remote(folder) else (bring,):
+        if lacking := _lacking(folder, wanted):
+            with suppress(DvcError):  # some of it may have come all the same
+                run([*command, *lacking], folder, lambda line: None, DVC_SECONDS)
+    if lacking := _lacking(folder, needed):
+        raise NightError(
+            f"{', '.join(lacking)}: made by earlier nights, without which none can go on, and neither in the DVC cache "
+            "nor on a remote within reach; `dvc push` where they were made, and make that remote the default one here "
+            "(`dvc remote add --default`)"
+        )
+
+
+def _lacking(folder: Path, paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if not (folder / path).exists()]
 
 
 def _configure(checkout: Path, folder: Path) -> None:
@@ -259,11 +294,24 @@ def _links(folder: Path, checkout: Path) -> dict[Path, Path]:
 
 def _is_made(folder: Path, path: str) -> bool:
     """Whether DVC makes it: a stage, or a .dvc file such as `dvc import-url` writes."""
-    with suppress(OSError):
-        stages = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
-        if any(path in map(_path_of, stage.get("outs", [])) for stage in stages.values()):
-            return True
-    return _pointer(folder, path) is not None
+    return path in _outs(folder) or _pointer(folder, path) is not None
+
+
+def _outs(folder: Path) -> list[str]:
+    """What stages make, as `dvc.yaml` says; but for measures and plots, which Git keeps."""
+    return [_path_of(out) for stage in _stages(folder / "dvc.yaml") for out in stage.get("outs", []) if _is_cached(out)]
+
+
+def _is_cached(out: Any) -> bool:
+    return isinstance(out, str) or next(iter(out.values())).get("cache", True)
+
+
+def _stages(file: Path) -> list[dict[str, Any]]:
+    """Of `dvc.yaml` or `dvc.lock`; none where there is no such file, or one of which DVC complains by itself."""
+    try:
+        return list(YAML(typ="safe").load(file)["stages"].values())
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _path_of(out: Any) -> str:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import git
+from commands import commit, dvc, git
 from conftest import blank, make_repository, write
+from toy_project import film, make_checkout
 
 from vidrnn import cli, doctor, results
+from vidrnn.cli import REPORT
+from vidrnn.revisions import PUBLISHED
 from vidrnn.schema import SCHEMAS
 from vidrnn.storage import video_path
 
@@ -95,7 +98,10 @@ def test_version(tmp_path: Path) -> None:
             r"error: no event of the workspace or of the last published night is called 'gate/b.mp42'; .* did you mean "
             r"'gate/b.mp420'\?; 1 version could not be searched: no night has been published .*\n",
         ),
-        (["report"], r"error: .*data/report/index\.html: not made yet; run `dvc repro`\n"),
+        (
+            ["report"],
+            r"error: .*data/report/index\.html: not made yet; run `dvc repro`, or `git fetch` the nights .*\n",
+        ),
         (["table", "events", "--limit", "-1"], r"(?s)Usage: .*Error: Invalid value for '--limit'.*\n"),
         (["tables"], r"(?s)Usage: .*Error: No such command 'tables'.*\n"),
     ],
@@ -122,6 +128,37 @@ def test_a_damaged_file_is_our_failure(repo: Path, tmp_path: Path) -> None:
     told = vidrnn(copy, "table", "videos")
     assert told.returncode == 1
     assert re.fullmatch(r"error: data/tables/videos\.parquet: not readable .*\n", told.stderr), told.stderr
+
+
+def test_in_a_clone_the_report_is_that_of_the_last_published_night(tmp_path: Path) -> None:
+    """Unless the clone has one of its own."""
+    made, clone, away = tmp_path / "made", tmp_path / "clone", tmp_path / "away"
+    make_checkout(made)
+    dvc(made, "remote", "add", "--default", "store", str(tmp_path / "store"))
+    commit(made)
+    for night in ("first", "second"):
+        film(made, night)
+        dvc(made, "repro", "-q", "report")
+        commit(made)
+        git(made, "branch", "-f", PUBLISHED)
+    body = (made / REPORT).read_bytes()
+    dvc(made, "push", "-q")
+    git(made, "reset", "-q", "--hard", "HEAD~2")
+    git(tmp_path, "clone", "-q", str(made), str(clone))
+    (tmp_path / "store").rename(away)
+    failed = vidrnn(clone, "report")
+    assert failed.returncode == 2 and failed.stdout == "" and failed.stderr.count("\n") == 1
+    assert "is neither in the DVC cache here nor on a remote within reach" in failed.stderr
+    assert "run `dvc fetch --all-commits data/report/index.html`, after `dvc push` where it was made" in failed.stderr
+
+    away.rename(tmp_path / "store")
+    shown = vidrnn(clone, "report")
+    found = clone / ".nightly/report.html"
+    assert (shown.returncode, shown.stdout) == (0, f"{found}\n{found.as_uri()}\n"), shown.stderr
+    assert found.read_bytes() == body and git(clone, "status", "--porcelain") == ""
+    (clone / "data/report").mkdir()
+    (clone / REPORT).write_text("its own")
+    assert vidrnn(clone, "report").stdout.startswith(f"{clone / REPORT}\n")
 
 
 def test_report(repo: Path, tmp_path: Path) -> None:

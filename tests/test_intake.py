@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,12 +22,15 @@ from vidrnn import intake
 from vidrnn.decode import pictures_in
 from vidrnn.errors import UserError
 from vidrnn.extract import extract_features
+from vidrnn.feedback import Mark
 from vidrnn.index import index_videos
 from vidrnn.intake import add, retire, take_watched
+from vidrnn.marked import find_marked
 from vidrnn.params import load_params
 from vidrnn.retired import RETIRED, read_retired, write_retired
-from vidrnn.schema import SCHEMAS
-from vidrnn.storage import read_table, write_table
+from vidrnn.schema import SCHEMAS, cells_schema
+from vidrnn.storage import read_metadata, read_table, video_path, write_table
+from vidrnn.windows import Layout
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = load_params(ROOT / "params.yaml")
@@ -254,7 +258,9 @@ def test_a_file_that_cannot_be_taken_in_keeps_no_other_out(tmp_path: Path) -> No
     assert path.name == name and reason.startswith("cannot be taken in: ") and "File name too long" in reason
 
 
-def test_footage_that_is_removed_keeps_its_rows_and_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_footage_that_is_removed_keeps_its_rows_and_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     videos, data = tmp_path / "data/videos", tmp_path / "data"
     features = PARAMS.features.model_copy(update={"height": 80, "warmup_seconds": 0.5})
@@ -292,12 +298,65 @@ def test_footage_that_is_removed_keeps_its_rows_and_features(tmp_path: Path, mon
     much = PARAMS.nightly.model_copy(update={"keep_gigabytes": 1.5 * size / 1e9})
     assert retire(tmp_path, videos, much, now + timedelta(days=400)) == [names[2]]
 
-    # Features of other params cannot be made any more, and the table says so.
+    # Features of other params cannot be made any more: those that there are stay, and the tables say so.
+    listed = read_table(data / "training.parquet", SCHEMAS["training"]).to_pylist()
+    cells = files(data / "features/cells")
     features = features.model_copy(update={"background_seconds": 3.0})
+    capsys.readouterr()
     run()
+    assert (
+        "features: 3 kept as an earlier version made them, since their footage is retired\n" in capsys.readouterr().out
+    )
     decoded = read_table(data / "features/decoded.parquet", SCHEMAS["decoded"]).to_pylist()
-    assert [row["status"] for row in decoded] == ["unreadable"] * 3 + ["ok"]
-    assert "if it was retired (data/retired.csv)" in decoded[0]["message"]
+    assert [row["status"] for row in decoded] == ["ok"] * 4
+    assert [row["message"].startswith("its features stay as earlier code") for row in decoded] == [True] * 3 + [False]
+    again = read_table(data / "training.parquet", SCHEMAS["training"]).to_pylist()
+    assert again[:3] == listed[:3] and again[3]["digest"] != listed[3]["digest"]
+    same = [body == cells[name] for name, body in files(data / "features/cells").items()]
+    assert sorted(same) == [False, True, True, True]
+
+
+def test_features_of_removed_footage_that_are_of_no_use_any_more_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another shape they wait for code that makes such; of another schema version, or of other bytes, they go."""
+    monkeypatch.chdir(ROOT)
+    videos, root = tmp_path / "videos", tmp_path / "features"
+    features = PARAMS.features.model_copy(update={"height": 80, "warmup_seconds": 0.5})
+    names = [f"gate/{name}.mp4" for name in ("bytes", "shape", "version", "whole")]
+    for day, name in enumerate(names):
+        film(videos / name, 2, seed=day)
+    index = index_videos(videos, PARAMS.index, "UTC", tmp_path / "memory.json")
+    extract_features(videos, index, features, root)
+    shutil.rmtree(videos)
+    cells = {name: video_path(root / "cells", "gate", name) for name in names}
+    metadata = read_metadata(cells["gate/shape.mp4"])
+    empty = {"table": cells_schema(3, 20, 24).empty_table(), "schema": cells_schema(3, 20, 24)}
+    write_table(cells["gate/shape.mp4"], metadata=metadata, **empty)
+    write_table(cells["gate/version.mp4"], metadata=metadata | {"vidrnn_schema": "0"}, **empty)
+    rows = index.to_pylist()
+    rows[0]["sha256"] = "0" * 64  # what was retired before was another file of this name
+    index = pa.Table.from_pylist(rows, schema=SCHEMAS["index"])
+
+    kept = cells["gate/shape.mp4"].read_bytes()
+    capsys.readouterr()
+    training = extract_features(videos, index, features.model_copy(update={"background_seconds": 3.0}), root)
+    said = capsys.readouterr().out
+    assert "features: 2 kept as an earlier version made them" in said and "; 1 of them have another shape" in said
+    assert "features: 2 lost: their footage is gone" in said
+    assert training["video_id"].to_pylist() == ["gate/whole.mp4"]
+    found = read_table(root / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()
+    assert [row["status"] for row in found] == ["unreadable", "ok", "unreadable", "ok"]
+    assert [bool(row["num_analysed"]) for row in found] == [False, False, False, True]
+    assert "of another shape, (3, 20, 24), than this version makes, (" in found[1]["message"]
+    assert "no features that this version can read" in found[2]["message"] == found[0]["message"]
+    assert cells["gate/shape.mp4"].read_bytes() == kept
+    assert Layout.of(cells["gate/shape.mp4"]) != Layout.of(cells["gate/whole.mp4"])
+    mark = Mark(
+        event_id="e", camera_id="gate", video_id="gate/shape.mp4", sha256=rows[1]["sha256"], onset_pts=0, offset_pts=1,
+        x0="", y0="", x1="", y1="", verdict="normal", note="",
+    )  # fmt: skip
+    assert find_marked(root, [mark, replace(mark, sha256=rows[3]["sha256"])], "gate")[0].path == cells["gate/whole.mp4"]
 
 
 def test_by_hand_nothing_is_removed_that_nights_need_and_nothing_comes_back_that_they_removed(tmp_path: Path) -> None:

@@ -361,6 +361,46 @@ def test_in_a_clone_nights_go_on_and_no_tag_moves(begun: Path, tmp_path: Path) -
         assert git(folder, "rev-parse", "model/v1") == git(begun, "rev-parse", "model/v1")
 
 
+@pytest.mark.slow
+def test_in_a_clone_nights_fetch_what_they_need_of_those_before(begun: Path, tmp_path: Path) -> None:
+    """After a second night, which has left pointers; and one after which footage has been removed."""
+    remote = tmp_path / "remote"
+    dvc(begun, "remote", "add", "--default", "store", str(remote))
+    git(begun, "commit", "-qam", "a store")
+    film(begun, "second")
+    assert plain_night(begun) == (publish.Published(git(begun, "rev-parse", "model/v2^{}"), "model/v2"), "pushed")
+
+    git(tmp_path, "clone", "-q", str(begun), "clone")
+    clone = tmp_path / "clone"
+    for name in ("first", "second", "third"):
+        film(clone, name)
+    remote.rename(tmp_path / "away")
+    with pytest.raises(publish.NightError, match=r"^data/champion, data/start: made by earlier nights") as told:
+        publish.prepare(clone, print)
+    assert "`dvc push` where they were made" in str(told.value) and "\n" not in str(told.value)
+
+    (tmp_path / "away").rename(remote)
+    assert plain_night(clone) == (publish.Published(git(clone, "rev-parse", "model/v3^{}"), "model/v3"), "pushed")
+    three = model_of(clone, "model/v3")
+    assert three["saw"] == "firstsecondthird" and three["start"] == model_of(begun, "model/v2")["version"]
+    for path in ("data/champion", "data/start", "data/report"):
+        shutil.rmtree(clone / TREE / path)
+    shutil.rmtree(clone / ".dvc/cache")
+    publish.prepare(clone, print)  # they can be had again wherever they went
+    assert (clone / TREE / "data/report/index.html").is_file()
+
+    # What was made of footage that has been removed must be had, or a night would go on without it.
+    assert publish.RETIRED in publish.OWN and set(publish.OF_RETIRED) <= set(publish._outs(ROOT))
+    outs = [{"path": path, "hash": "md5", "md5": f"{32 * '0'}.dir"} for path in publish.OF_RETIRED]
+    for name, told_of in (("dvc.yaml", list(publish.OF_RETIRED)), ("dvc.lock", outs)):
+        YAML().dump({"stages": {"features": {"cmd": "true", "outs": told_of}}}, clone / TREE / name)
+    (clone / TREE / publish.RETIRED).write_text("video_id\ngate/first.mp4\n")
+    with pytest.raises(publish.NightError, match=r"^data/features, data/media: made by earlier nights"):
+        publish._bring_back(clone / TREE)
+    (clone / TREE / publish.RETIRED).write_text("video_id\n")
+    publish._bring_back(clone / TREE)  # they are made again
+
+
 def with_server() -> dict[str, str]:
     """The environment of a process that is to use the server of these tests, and this very code."""
     from prefect.settings import PREFECT_API_URL

@@ -358,6 +358,33 @@ def test_only_what_changed_is_made(made, tmp_path, capfd):
     assert event["event_id"] not in scored.pictures()
 
 
+def test_of_footage_that_is_gone_what_shows_events_stays_whatever_is_told_of_it_now(tmp_path, capfd):
+    """Another model tells one as it was, one from a row earlier on, the third no more, and one that is new."""
+    scored = Scored(tmp_path).add("gate/a.mp4", alarms_at(3, 10, 11, 28, peak=11))
+    scored.make()
+    first, second, _ = scored.read("events", "gate/a.mp4")
+    segment = scored.read("segments", "gate/a.mp4")[0]
+    folder = tmp_path / "media/camera_id=gate"
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (scored.videos / "gate/a.mp4").unlink()
+
+    row = scored.row("gate/a.mp4")
+    base, ticks = TimeBase(row["time_base_num"], row["time_base_den"]), [s["pts"] for s in scored.scores["gate/a.mp4"]]
+    scored._write_scores(row, base, ticks, alarms_at(3, 9, 10, 11, 20, peak=11))
+    capfd.readouterr()
+    scored.make()
+    same, moved, new = scored.read("events", "gate/a.mp4")
+    assert same["event_id"] == first["event_id"] and moved["event_id"] != second["event_id"]
+    for suffix in (PICTURE, HEAT, CLIP):
+        assert (folder / f"{same['event_id']}{suffix}").read_bytes() == kept[f"{first['event_id']}{suffix}"]
+        assert (folder / f"{moved['event_id']}{suffix}").read_bytes() == kept[f"{second['event_id']}{suffix}"]
+    assert (folder / f"{segment['segment_id']}{PICTURE}").read_bytes() == kept[f"{segment['segment_id']}{PICTURE}"]
+    assert scored.pictures(CLIP) == sorted([same["event_id"], moved["event_id"]])  # of the new one none can be made
+    assert new["event_id"] not in scored.pictures() and "no pictures" not in capfd.readouterr().out
+    scored.make()
+    assert "video 1 of 1" not in capfd.readouterr().out  # nor is it tried night after night
+
+
 HERE, BEFORE = "is usual here", "was to be expected a moment before"
 SENTENCES = {
     ("person_speed", 0, -0.1, 0.2, 0.9): ("speed", f"moves at 0.90 picture heights a second where 0.00–0.20 {HERE}"),

@@ -17,6 +17,7 @@ from vidrnn.phrases import plural
 
 REPORT = Path("data/report/index.html")
 NIGHTLY_TREE = Path(".nightly/tree")  # where nights work
+FETCHED_REPORT = Path(".nightly/report.html")  # of a night that was made elsewhere
 TABLES = "videos, frames, events, detections, tracks, segments, embeddings, health, promotions, metrics"
 # What tells most of a row, where a terminal has no room for all of it.
 TELLING = {
@@ -77,7 +78,8 @@ def _options(
 def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser, too.")] = False) -> None:
     """Say where the newest report is; `--open` opens it.
 
-    Yours or that of the last night, whichever is newer.
+    Yours or that of the last night here, whichever is newer. Where there is neither, as in a clone, that of the last
+    published night, from the DVC cache or a remote.
 
     Example: vidrnn report --open
     """
@@ -85,9 +87,7 @@ def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the 
 
     root = find_root(".")
     found = [path for path in (root / REPORT, root / NIGHTLY_TREE / REPORT) if path.is_file()]
-    if not found:
-        raise UserError(f"{root / REPORT}: not made yet; run `dvc repro`")
-    path = max(found, key=lambda path: path.stat().st_mtime)
+    path = max(found, key=lambda path: path.stat().st_mtime) if found else _fetched_report(root)
     with printing.output() as out:
         print(path, path.as_uri(), sep="\n", file=out)
     if open_it:
@@ -95,6 +95,25 @@ def report(open_it: Annotated[bool, typer.Option("--open", help="Open it in the 
 
         if not webbrowser.open(path.as_uri()):
             raise UserError(f"{path}: no browser could be started here; open the file yourself")
+
+
+def _fetched_report(root: Path) -> Path:
+    """That of the last published night, which has been made elsewhere."""
+    from vidrnn.revisions import LATEST, Repository
+    from vidrnn.storage import replacing
+
+    here, name = Repository.at(root), REPORT.as_posix()
+    try:
+        here.resolve(LATEST)
+    except UserError:
+        raise UserError(
+            f"{root / REPORT}: not made yet; run `dvc repro`, or `git fetch` the nights that were published elsewhere"
+        ) from None
+    with here.telling(LATEST, name), here.files(LATEST, name).open_input_file(name) as file:
+        body = file.read()
+    with replacing(root / FETCHED_REPORT) as partial:
+        partial.write_bytes(body)
+    return root / FETCHED_REPORT
 
 
 @commands.command()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vidrnn.camera import MOVED, state_of
 from vidrnn.decode import PictureReader, VideoReader, open_video
-from vidrnn.errors import DecodeError
+from vidrnn.errors import DecodeError, SchemaError
 from vidrnn.fan_out import OUT_OF_MEMORY, Failure, fan_out, limit_memory, watched
 from vidrnn.features import (
     CHANNELS,
@@ -38,9 +39,11 @@ from vidrnn.schema import BOX, SCHEMAS, cells_schema
 from vidrnn.sequences import codec_of, open_sequence
 from vidrnn.sources import stage_digest
 from vidrnn.storage import (
+    check_version,
     digest,
     is_fresh,
     read_metadata,
+    read_table,
     remove_orphans,
     table_writer,
     video_path,
@@ -57,9 +60,10 @@ Listener = Callable[[list[FeatureRow], int, TimeBase], None]
 PARTS = ("cells", "regions", "shots", "views")
 _FLUSH_ROWS = 64
 _GONE = (
-    "its footage is not there any more, and these features were not made of it before; put it back or, if it was "
-    "retired (data/retired.csv), `dvc checkout data/features` or `dvc pull` what was made with other params or code"
+    "its footage is not there any more, and of it there are no features that this version can read; put it back, or go "
+    "back to the commit that made them"
 )
+_OLDER = "its features stay as earlier code, params or packages made them, since its footage is retired"
 _MOVING_SHARE = 0.2  # of the analysed pictures, beyond which the camera cannot be said to stand
 _DECODER_THREADS = 4  # on every machine the same
 _FRAMES_A_LIST = 8  # at most; a list that takes STALL_SECONDS ends the process, so it must be soon done
@@ -75,6 +79,8 @@ class _Job:
     params: FeaturesParams
     digest: str
     hear: Listener | None = None
+    remark: str = ""  # of features that cannot be made anew
+    usable: bool = True  # whether these have the shape that models learn now
 
 
 @dataclass(frozen=True)
@@ -104,47 +110,109 @@ def extract_features(videos: Path, index: pa.Table, params: FeaturesParams, root
         params: analysis rate, working height and background.
         root: holds `cells/`, `regions/`, `shots/`, `views/` with a file a video each, and `decoded.parquet`.
 
+    Features of footage that is gone, as what was retired is, stay as they are, whatever made them: they cannot be made
+    anew. Where they have another shape than those made now, they are neither learned from nor scored.
+
     Returns:
         The table `training`. A file that breaks off is `partial`, one without a frame `unreadable`; neither trains.
     """
     made_by = params.model_dump(exclude={"time_limit_seconds"})
     common = stage_digest("features", made_by, ["av", "numpy", "opencv-python-headless"])
-    jobs, wanted = [], set()
+    decoded_path = root / "decoded.parquet"
+    before = _hashes(decoded_path)
+    jobs, stale, wanted = [], [], set()
     readable = [row for row in index.to_pylist() if row["status"] != "unreadable" and (row["trains"] or row["scored"])]
     for row in readable:
         outs = {part: video_path(root / part, row["camera_id"], row["video_id"]) for part in PARTS}
         facts = [row[name] for name in ("video_id", "sha256", "time_base_num", "time_base_den")]
         job = _Job(videos / row["video_id"], row, outs, params, digest([*facts, common]))
         wanted |= set(outs.values())
+        if not all(is_fresh(out, job.digest) for out in outs.values()):
+            older = None if job.source.exists() else _older(job, before)
+            job = older or job
+            stale += [] if older else [job]
         jobs.append(job)
-    stale = [job for job in jobs if not all(is_fresh(out, job.digest) for out in job.outs.values())]
     done = fan_out("features", _extract, stale, lambda job: job.facts["video_id"], params.time_limit_seconds)
     for job, outcome in zip(stale, done, strict=True):
         if isinstance(outcome, Failure):
             _write_unreadable(job, outcome.reason)
-    decoded_path = root / "decoded.parquet"
     removed = remove_orphans(root, wanted | {decoded_path})
     print(f"features: {len(stale)} decoded, {len(jobs) - len(stale)} kept, {removed} files removed", flush=True)
+    _tell_of_gone(jobs, stale)
     decoded = pa.Table.from_pylist([_decoded_row(job) for job in jobs], schema=SCHEMAS["decoded"])
     write_table(decoded_path, decoded, SCHEMAS["decoded"])
     trains = [
         {**{name: row[name] for name in ("camera_id", "video_id", "sha256", "num_analysed")}, "digest": job.digest}
         for job, row in zip(jobs, decoded.to_pylist(), strict=True)
-        if job.facts["trains"] and row["status"] == "ok"
+        if job.facts["trains"] and job.usable and row["status"] == "ok"
     ]
     return pa.Table.from_pylist(trains, schema=SCHEMAS["training"])
 
 
+def _hashes(decoded: Path) -> dict[str, str]:
+    """The sha256 of what the features of each video were made of, by an earlier run."""
+    try:
+        rows = read_table(decoded, SCHEMAS["decoded"], ["video_id", "sha256"]).to_pylist()
+    except SchemaError:
+        return {}
+    return {row["video_id"]: row["sha256"] for row in rows}
+
+
+def _older(job: _Job, before: dict[str, str]) -> _Job | None:
+    """The job of footage that is gone, to keep the features that it has; None where it has none that can be read."""
+    own = set()
+    try:
+        for out in job.outs.values():
+            metadata = read_metadata(out)
+            check_version(metadata, out)
+            own.add(metadata["digest"])
+    except SchemaError:
+        return None
+    made_of = before.get(job.facts["video_id"], job.facts["sha256"])
+    if len(own) > 1 or own == {""} or made_of != job.facts["sha256"]:
+        return None
+    shape = tuple(pq.read_schema(job.outs["cells"]).field("cells").type.shape)
+    if codec_of(job.source):
+        wanted = (shape[0], 1, 1)  # a sequence has as many values as it has
+    else:
+        wanted = (len(CHANNELS), ROWS, Grid.of(job.facts["width"], job.facts["height"], job.params.height).columns)
+    job = replace(job, digest=own.pop(), remark=_OLDER, usable=shape == wanted)
+    if job.usable:
+        return job
+    remark = (
+        f"its features are of another shape, {shape}, than this version makes, {wanted}, and its footage is retired: "
+        "it is neither learned from nor scored; put it back to have them made anew"
+    )
+    return replace(job, remark=remark)
+
+
+def _tell_of_gone(jobs: list[_Job], stale: list[_Job]) -> None:
+    """How many features stay as they were, and how many are lost, since there is no footage to make them of."""
+    kept = sum(bool(job.remark) for job in jobs)
+    useless = sum(not job.usable for job in jobs)
+    lost = sum(not job.source.exists() for job in stale)
+    if kept:
+        other = f"; {useless} of them have another shape than models learn now" if useless else ""
+        print(
+            f"features: {kept} kept as an earlier version made them, since their footage is retired{other}", flush=True
+        )
+    if lost:
+        print(f"features: {lost} lost: their footage is gone, and this version can read none made of it", flush=True)
+
+
 def _decoded_row(job: _Job) -> dict[str, Any]:
+    """Of features that are not usable, nothing counts as analysed."""
     found = read_metadata(job.outs["cells"])
     row = {name: job.facts[name] for name in ("camera_id", "video_id", "sha256")}
     numbers = {name: int(found[name]) for name in ("num_frames", "num_analysed", "num_undecodable")}
+    if not job.usable:
+        numbers["num_analysed"] = 0
     return {
         **row,
         **numbers,
         "duration_seconds": float(found["duration_seconds"]),
         "status": found["status"],
-        "message": found["message"],
+        "message": "; ".join(filter(None, [found["message"], job.remark])),
     }
 
 

@@ -35,7 +35,7 @@ class Marked:
 
 
 def find_marked(features: Path, marks: Iterable[Mark], camera_id: str, least_rows: int = 0) -> list[Marked]:
-    """Where the marked events of a camera are; those whose footage has gone are left out.
+    """Where the marked events of a camera are; those whose footage or features have gone are left out.
 
     Args:
         features: root of the feature files.
@@ -43,11 +43,12 @@ def find_marked(features: Path, marks: Iterable[Mark], camera_id: str, least_row
         camera_id: the camera.
         least_rows: that the wider stretch has, if its file does.
     """
-    decoded = read_table(features / "decoded.parquet", SCHEMAS["decoded"], ["camera_id", "video_id", "sha256"])
+    columns = ["camera_id", "video_id", "sha256", "num_analysed"]
+    decoded = read_table(features / "decoded.parquet", SCHEMAS["decoded"], columns)
     homes = {
         row["sha256"]: video_path(features / "cells", camera_id, row["video_id"])
         for row in decoded.to_pylist()
-        if row["camera_id"] == camera_id
+        if row["camera_id"] == camera_id and row["num_analysed"]
     }
     found = []
     for mark in marks:

@@ -1,6 +1,8 @@
 """What shows an event or a segment: a picture, a heat map to lay over it, and a short clip, small enough for a page."""
 
 import math
+import shutil
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,35 @@ def write_media(
             first = int(pts[np.searchsorted(seconds, start)])
             ticks = max(1, round((stop - start) * base.den / base.num))  # one picture may last for longer than a clip
             _write_clip(reader, folder / f"{event['event_id']}{CLIP}", first, first + ticks)
+
+
+def keep_media(before: Sequence[dict[str, Any]], told: Sequence[dict[str, Any]], name: str, folder: Path) -> None:
+    """Pass what shows events or segments of footage that is gone on to those that are told in their place.
+
+    Another model may tell the same from another frame on, by another id, and nothing can show it anew. So it gets, as
+    they are, the picture, heat map and clip of the one that it overlaps most; what it has already, it keeps.
+
+    Args:
+        before, told: rows of the table `events` or `segments` of one video, those of before and those of now.
+        name: the column of the id, `event_id` or `segment_id`.
+        folder: where what shows them is.
+    """
+    shown = [row for row in before if (folder / f"{row[name]}{PICTURE}").is_file()]
+    for row in told:
+        alike = [old for old in shown if old.get("kind") == row.get("kind") and _overlap(old, row) > 0]
+        if not alike:
+            continue
+        best = max(alike, key=lambda old: _overlap(old, row))
+        for suffix in (PICTURE, HEAT, CLIP):
+            source, target = folder / f"{best[name]}{suffix}", folder / f"{row[name]}{suffix}"
+            if source.is_file() and not target.exists():
+                with replacing(target) as partial:
+                    shutil.copyfile(source, partial)
+
+
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """Ticks that both last."""
+    return int(min(one["offset_pts"], other["offset_pts"]) - max(one["onset_pts"], other["onset_pts"]))
 
 
 def heat_map(cells: npt.NDArray[np.float32]) -> Picture:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vidrnn.calibration import Calibration, Tail
 from vidrnn.cards import camera_dir, cameras_in, load_card
-from vidrnn.errors import DecodeError
+from vidrnn.errors import DecodeError, SchemaError
 from vidrnn.events import CLIP, HEAT, PICTURE, Span, find_spans
 from vidrnn.fan_out import fan_out_all
 from vidrnn.params import AlarmsParams
@@ -73,7 +73,7 @@ def make_tables(
         features, models, scores: roots of earlier stages.
         alarms: the rate that sets the threshold, and which alarms are one event.
         out: gets `videos.parquet`, and a file a video below a folder for each of `PARTS`.
-        media: gets what `media.write_media` makes of events and segments.
+        media: gets what `media.write_media` makes of events and segments; of footage that is gone, what there is stays.
     """
     decoded = {row["video_id"]: row for row in read_table(features / "decoded.parquet", SCHEMAS["decoded"]).to_pylist()}
     skipped = json.loads((scores / "skipped.json").read_text(encoding="utf-8"))
@@ -96,7 +96,9 @@ def make_tables(
     stale = {job.row["video_id"]: job for job in jobs if not _has_tables(job)}
     pictures = {name: _picture_paths(job) for job in jobs if (name := job.row["video_id"]) not in stale}
     has_all = {name for name, paths in pictures.items() if all(path.is_file() for path in paths)}
-    undone = [job for job in jobs if job.row["video_id"] not in has_all]
+    undone = [
+        job for job in jobs if (name := job.row["video_id"]) in stale or (name not in has_all and job.source.exists())
+    ]
     for _ in fan_out_all("tables", _make, undone, lambda job: job.row["video_id"]):
         pass
     pictures |= {name: _picture_paths(job) for name, job in stale.items()}
@@ -180,7 +182,7 @@ def _make(job: _Job) -> None:
     """Write what one video lacks: the tables, and then the pictures and clips of events and segments."""
     if not _has_tables(job):
         _write_tables(job)
-    if not job.row["width"]:
+    if not job.row["width"] or not job.source.exists():
         return
     from vidrnn.media import write_media
 
@@ -227,8 +229,22 @@ def _write_tables(job: _Job) -> None:
     segments = find_segments(job.row, job.shots, table, _end(job, rows))
     embeddings = place_windows(job.row, job.windows, table, _end(job, rows))
     of_objects = {"detections": objects.detections, "tracks": objects.tracks}
+    if not job.source.exists():
+        _keep_pictures(job, {"events": events, "segments": segments})
     for part, made in ({"events": events, "segments": segments, "embeddings": embeddings} | of_objects).items():
         write_table(job.outs[part], made, SCHEMAS[part], metadata)
+
+
+def _keep_pictures(job: _Job, told: dict[str, pa.Table]) -> None:
+    """Of footage that is gone, before its tables tell another story: none can be made anew."""
+    from vidrnn.media import keep_media
+
+    for part, name in (("events", "event_id"), ("segments", "segment_id")):
+        try:
+            before = read_table(job.outs[part], SCHEMAS[part])
+        except SchemaError:  # there is none, or one of another version
+            continue
+        keep_media(before.to_pylist(), told[part].to_pylist(), name, job.pictures)
 
 
 def _end(job: _Job, rows: list[dict[str, Any]]) -> tuple[int, float, int]:

@@ -43,7 +43,8 @@ class Layout:
     """What feature files of one kind have in common.
 
     Attributes:
-        channels: that are seen and predicted: MODELLED of pictures, all of a sequence.
+        channels: that are seen and predicted: MODELLED of pictures, all of a sequence. Pictures of which earlier code
+            made other channels have names for them that nothing else has.
         rows, columns: of the grid of cells.
     """
 
@@ -54,9 +55,11 @@ class Layout:
     @classmethod
     def of(cls, path: Path) -> "Layout":
         """That of a feature file."""
-        _, rows, columns = pq.read_schema(path).field("cells").type.shape
+        count, rows, columns = pq.read_schema(path).field("cells").type.shape
         named = read_metadata(path).get("channels")
-        return cls(tuple(json.loads(named)) if named else MODELLED, rows, columns)
+        if named:
+            return cls(tuple(json.loads(named)), rows, columns)
+        return cls(MODELLED if count == len(CHANNELS) else tuple(f"earlier {k}" for k in range(count)), rows, columns)
 
     def __str__(self) -> str:
         if self.channels == MODELLED:
