@@ -39,6 +39,7 @@ from retrain import (
 # isort: split
 from curves import SCORES, picture_of
 from dvc_cli import DvcError, is_stale, run, run_module, up_to_date, upstream
+from footage import no_footage, told
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
     create_image_artifact,
@@ -132,7 +133,7 @@ def send(folder: Path) -> str:
 
 @task(name="tell people", cache_policy=NO_CACHE)
 def tell_people(status: dict[str, Any]) -> None:
-    """Tell of a failure or of new events, where that is set up."""
+    """Tell of a failure, new events or cameras without footage, where that is set up."""
     tell(status, get_run_logger().warning)
 
 
@@ -183,6 +184,11 @@ def _night(checkout: Path, version: str | None, stage_timeout_seconds: float) ->
         warn = get_run_logger().warning
         differences = compare(folder, warn)
         status["new_events"], status["new_in_older_footage"] = new_events(folder, warn)
+        status["no_footage"] = no_footage(folder, datetime.fromisoformat(status["started"]), warn)
+        if status["no_footage"]:
+            warn("%s", "; ".join(told(status["no_footage"])))
+            words = "Cameras that gave no footage for this night"
+            create_table_artifact(key="no-footage", table=status["no_footage"], description=words)
         if (folder / SCORES).is_file():
             create_image_artifact(image_url=picture_of(folder / SCORES), key="scores", description="Scores of frames")
         create_markdown_artifact(key="metrics", markdown=differences, description="Measures against the last night")
@@ -419,6 +425,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     status: Any = state.result()
     print_rows(status["stages"])
+    for sentence in told(status["no_footage"]):
+        print(f"warning: {sentence}", file=sys.stderr)
     print(f"published: {status['commit'][:12]}{' as ' + status['model'] if status['model'] else ''}")
     print(f"report: {status['report']}")
     return 0

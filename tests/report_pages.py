@@ -346,7 +346,14 @@ def realistic(root: Path) -> Workspace:
     ):
         for night in ("2026-03-02", "2026-03-03"):
             last = night == "2026-03-03"
-            measured = {"brightness": 0.4, "contrast": 37.2, "frame_rate": 10.0, "score_median": 1.2, "score_high": 8.1}
+            measured = {
+                "brightness": 0.4,
+                "contrast": 37.2,
+                "sharpness": 0.93,
+                "frame_rate": 10.0,
+                "score_median": 1.2,
+                "score_high": 8.1,
+            }
             facts = {"camera_id": camera, "night": night, "num_videos": 3, "hours": 0.06, **measured}
             told = message if last else ""
             space.nights.append(blank("health", **facts, framing=0.99 if last else None, ok=not told, message=told))

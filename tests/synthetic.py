@@ -75,7 +75,7 @@ def write_regions(path, rows):
 
 def write_views(path, views, ticks, step=1):
     """How pictures compare with their background: of every `step`th source frame, at these pts."""
-    rows = [asdict(view) | {"frame_index": step * k, "pts": ticks[k]} for k, view in enumerate(views)]
+    rows = [asdict(view) | {"frame_index": step * k, "pts": ticks[k], "sharpness": 1.0} for k, view in enumerate(views)]
     write_table(path, pa.Table.from_pylist(rows, schema=SCHEMAS["views"]), SCHEMAS["views"])
 
 

@@ -1,5 +1,6 @@
 """Each way to lose a camera's view is one incident of its own kind; what only looks like one is none."""
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -9,7 +10,18 @@ from conftest import Picture, texture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidrnn.camera import COVERED, FROZEN_SECONDS, LOST, MOVED, SETTLE_SECONDS, View, compare, displacement, incidents
+from vidrnn.camera import (
+    COVERED,
+    FROZEN_SECONDS,
+    LOST,
+    MOVED,
+    SETTLE_SECONDS,
+    View,
+    compare,
+    displacement,
+    incidents,
+    sharpness,
+)
 from vidrnn.features import CHANNELS, FeatureExtractor, FeatureRow, Grid
 from vidrnn.timebase import TimeBase
 
@@ -154,3 +166,19 @@ def test_a_lorry_for_a_moment_is_no_incident() -> None:
     assert not incidents(views, np.arange(100) / RATE, np.arange(100) >= 20)
     again = [hidden if k % 25 < 8 else usual for k in range(100)]  # a lorry every two and a half seconds
     assert len(incidents(again, np.arange(100) / RATE, np.arange(100) >= 20)) <= 1
+
+
+@pytest.mark.parametrize("width", [1.0, 1.5, 2.0, 4.0])
+def test_sharpness_tells_the_width_of_edges_in_any_light(width: float) -> None:
+    """Of tiles that a Gaussian of a known width has blurred, in pixels."""
+    tiles = np.kron(np.indices((6, 8)).sum(0) % 2, np.ones((40, 40))).astype(np.float32) * 160 + 40
+    seen = cv2.GaussianBlur(tiles, (0, 0), width)
+    wider = width**2 + 2.0**2
+    expected = 2 * math.sqrt(wider / (3 * width**2 + wider)) - 1
+    assert sharpness(seen.astype(np.uint8)) == pytest.approx(expected, abs=0.05)
+    dark = np.clip(0.3 * seen + np.random.default_rng(0).normal(0, 3, seen.shape), 0, 255)
+    assert sharpness(dark.astype(np.uint8)) == pytest.approx(expected, abs=0.05)
+
+
+def test_a_plain_picture_has_no_sharpness() -> None:
+    assert sharpness(np.full((240, 320), 87, np.uint8)) == 0

@@ -70,7 +70,10 @@ def test_two_nights_of_the_demo(nightly: ModuleType, tmp_path: Path) -> None:
     assert first["model"] == "model/v1" and first["remote"] == "away" and first["new_events"] == []
     assert {row["outcome"] for row in first["stages"]} == {"ran"} and len(first["stages"]) == 10
     artifacts, tasks = seen_by_people(state.state_details.flow_run_id)
-    assert set(artifacts) == {"stages", "metrics", "report", "scores"}
+    assert set(artifacts) == {"stages", "metrics", "report", "scores", "no-footage"}
+    (silent,) = first["no_footage"]  # the demo has a date of its own, which is long past
+    assert silent["camera_id"] == CAMERA and silent["message"].startswith("no footage since 2026-03-0")
+    assert silent["message"] in artifacts["no-footage"]
     assert artifacts["report"].startswith("[") and "data/report/index.html" in artifacts["report"]
     stages = [row["stage"] for row in first["stages"]]
     steps = {"take over the code", "take in footage", "set champion and start", "publish", "push", "tell people"}

@@ -148,6 +148,7 @@ def test_the_files_are_what_the_pieces_make(tmp_path: Path, clips: Path) -> None
         assert views["pts"].to_pylist() == [r.pts for r in rows]
         for name in vars(rows[0].view):
             assert views[name].to_pylist() == np.float32([vars(r.view)[name] for r in rows]).tolist()
+        assert views["sharpness"].to_pylist() == np.float32([r.sharpness for r in rows]).tolist()
 
         regions = read_table(files["regions"], SCHEMAS["regions"]).to_pydict()
         assert regions["pts"] == [r.pts for r in rows for _ in r.regions.areas] and regions["pts"]

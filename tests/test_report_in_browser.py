@@ -3,8 +3,7 @@
 import re
 import shutil
 import time
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 def test_colours_have_the_contrast_of_wcag_aa(theme):
-    css = Path(report.__file__).with_suffix(".css").read_text(encoding="utf-8")
+    css = (report.PAGE / "report.css").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", css, re.S)
     colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", blocks[theme]))
     pairs = [(text, ground, 4.5) for text in ("ink", "muted", "accent") for ground in ("bg", "surface")]
@@ -115,6 +114,23 @@ def test_in_a_browser_nothing_is_fetched_blocked_or_too_wide(browser, pages, wid
         ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(250, 250, 248)") is (theme == "light")
         tab.close()
+
+
+def test_footage_of_long_ago_is_not_taken_for_that_of_last_night(browser, pages):
+    """By the clock of who reads it; the page is the same bytes."""
+    tab = browser.new_page()
+    tab.goto(pages[0].as_uri())
+    end = datetime.fromisoformat(tab.get_attribute("#age", "data-end"))
+    for later, words in (
+        (20, None),
+        (26, "That is 1 day ago: "),
+        (24 * 40, "That is 40 days ago: no camera has given"),
+    ):
+        tab.clock.set_fixed_time(end + timedelta(hours=later))
+        tab.reload()
+        assert tab.is_visible("#age") is bool(words)
+        assert words is None or tab.inner_text("#age").startswith(words)
+    tab.close()
 
 
 def test_the_keyboard_reaches_the_content(browser, pages):

@@ -12,11 +12,14 @@ import pytest
 from tell import ADDRESSES, COMMAND, tell
 
 EVENT = {"event_id": "1", "camera_id": "gate", "video_id": "gate/a.mp4", "recorded_at": None, "kind": "unusual"}
-FOUND: dict[str, Any] = {"state": "completed", "message": "", "report": "/r.html", "new_in_older_footage": 3}
+FOUND: dict[str, Any] = {"state": "completed", "message": "", "report": "/r.html", "new_events": [], "no_footage": []}
+FOUND["new_in_older_footage"] = 3
 FOUND["new_events"] = [{**EVENT, "reason": f"moves fast {k}"} for k in range(12)]
 FAILED: dict[str, Any] = {"state": "failed", "message": "the lens cap is on", "new_events": []}
 STOPPED: dict[str, Any] = {**FAILED, "state": "stopped", "message": "the night was stopped"}
 QUIET: dict[str, Any] = {**FOUND, "new_events": []}
+AWAY = {"camera_id": "yard", "message": "no footage since 2026-03-02 00:10 UTC"}
+SILENT: dict[str, Any] = {**QUIET, "no_footage": [AWAY]}
 
 
 @pytest.fixture
@@ -47,11 +50,13 @@ def test_a_webhook_and_a_command(
     monkeypatch.setenv(COMMAND, f"{sys.executable} -c '{program}' '{tmp_path / 'told by command.json'}'")
     monkeypatch.setenv(ADDRESSES, address)
     log: list[str] = []
-    for status in (QUIET, FOUND, STOPPED, FAILED):
+    for status in (QUIET, FOUND, SILENT, SILENT | {"new_events": FOUND["new_events"][:1]}, STOPPED, FAILED):
         tell(status, log.append)
     assert log == []
     assert [(message["title"], message["message"].splitlines()[0]) for message in got] == [
         ("vidrnn: 12 new events", "gate  gate/a.mp4  moves fast 0"),
+        ("vidrnn: no footage of yard", "yard: no footage since 2026-03-02 00:10 UTC"),
+        ("vidrnn: no footage of yard; 1 new event", "yard: no footage since 2026-03-02 00:10 UTC"),
         ("vidrnn: the night was stopped", "the night was stopped"),
         ("vidrnn: the night failed", "the lens cap is on"),
     ]

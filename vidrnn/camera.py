@@ -25,6 +25,8 @@ FROZEN_SECONDS = 10.0  # of pictures that are the same to the last bit; an empty
 GAP_SECONDS = 3.0  # between two analysed frames, beyond which footage is missing
 
 _TILE_ROWS = 5
+_REBLUR = 2.0  # pixels, standard deviation of a Gaussian
+_MARGIN = 1 / 8  # of the height, above and below, where cameras write names and times that no lens can blur
 _FINE = (5, 5)  # pixels of the small picture, of which the mean is taken off
 _LEAST_TEXTURE = 2.5  # levels, standard deviation of what is fine in a tile, below which it is plain
 _SAME = 0.5  # correlation of a tile with its background
@@ -69,17 +71,12 @@ def read_views(path: Path) -> list[View]:
 
 def compare(small: Array, background: Array) -> tuple[float, float, float]:
     """(agreement, detail, contrast) of a picture and its background, (height, width) float32 levels, both small."""
-    size = (max(1, round(_TILE_ROWS * small.shape[1] / small.shape[0])), _TILE_ROWS)
-
-    def mean(values: Array) -> Array:
-        return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
-
     # Large shapes look alike even where the camera looks elsewhere: only what is fine is compared.
     picture, before = small - cv2.blur(small, _FINE), background - cv2.blur(background, _FINE)
-    level, level_before = mean(picture), mean(before)
-    spread = np.sqrt(np.maximum(mean(picture * picture) - level * level, 0))
-    spread_before = np.sqrt(np.maximum(mean(before * before) - level_before * level_before, 0))
-    together = mean(picture * before) - level * level_before
+    level, level_before = _of_tiles(picture), _of_tiles(before)
+    spread = np.sqrt(np.maximum(_of_tiles(picture * picture) - level * level, 0))
+    spread_before = np.sqrt(np.maximum(_of_tiles(before * before) - level_before * level_before, 0))
+    together = _of_tiles(picture * before) - level * level_before
     textured = np.maximum(spread, spread_before) > _LEAST_TEXTURE
     contrast = float(small.std())
     if not textured.any():
@@ -88,6 +85,42 @@ def compare(small: Array, background: Array) -> tuple[float, float, float]:
     same = alive & (together > _SAME * spread * spread_before)
     detail = float(spread[textured].sum() / max(float(spread_before[textured].sum()), 1.0))
     return float(same[textured].mean()), detail, contrast
+
+
+def sharpness(picture: Picture) -> float:
+    """By how much its edges are steeper than they are once they have been blurred by _REBLUR pixels.
+
+    An edge that is wide already loses little to one more blur (S. Zhuo and T. Sim, Defocus map estimation from a single
+    image, Pattern Recognition 44, 2011). Light and contrast cancel. Of a slope its part along the blurred one counts,
+    most where that is steep: noise has as much of it one way as the other. Of a step that a Gaussian of σ has blurred
+    it is 2 τ / √(3 σ² + τ²) − 1, where τ² = σ² + _REBLUR².
+
+    Args:
+        picture: (height, width) levels.
+
+    Returns:
+        From 0, where nothing has an edge or the edges are very wide, to about 1.2; the median of the more textured half
+        of the tiles.
+    """
+    margin = round(_MARGIN * len(picture))
+    once = picture[margin : len(picture) - margin].astype(np.float32)
+    across, down = _slopes(once)
+    across_again, down_again = _slopes(np.asarray(cv2.GaussianBlur(once, (0, 0), _REBLUR), np.float32))
+    steep = across_again * across_again + down_again * down_again
+    along, weight = _of_tiles((across * across_again + down * down_again) * steep), _of_tiles(steep * steep)
+    textured = (weight >= np.median(weight)) & (weight > 0)
+    return max(float(np.median(along[textured] / weight[textured])) - 1, 0.0) if textured.any() else 0.0
+
+
+def _slopes(levels: Array) -> tuple[Array, Array]:
+    """To the right and downwards, over two pixels, at each pixel but those at the edge."""
+    return levels[1:-1, 2:] - levels[1:-1, :-2], levels[2:, 1:-1] - levels[:-2, 1:-1]
+
+
+def _of_tiles(values: Array) -> Array:
+    """Means of about square tiles, _TILE_ROWS of them from top to bottom."""
+    size = (max(1, round(_TILE_ROWS * values.shape[1] / values.shape[0])), _TILE_ROWS)
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def displacement(half: Picture, background: Array) -> tuple[float, float]:

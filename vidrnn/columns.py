@@ -90,6 +90,7 @@ _OWN = {
         "hours": "of footage",
         "brightness": "mean of the picture, 0 to 1",
         "contrast": "its spread, in levels of 0 to 255",
+        "sharpness": "by how much its edges are steeper than they are once blurred; 0 is a blur, about 1 is sharp",
         "framing": "correlation of the mean picture with that of the nights before",
         "frame_rate": "frames a second",
         "score_median": "of the frames that may raise alarms",

@@ -477,7 +477,9 @@ def _regions_table(rows: list[FeatureRow], picture: tuple[int, int]) -> pa.Table
 
 
 def _views_table(rows: list[FeatureRow]) -> pa.Table:
-    columns = [asdict(row.view) | {"frame_index": row.frame_index, "pts": row.pts} for row in rows]
+    columns = [
+        asdict(row.view) | {"frame_index": row.frame_index, "pts": row.pts, "sharpness": row.sharpness} for row in rows
+    ]
     return pa.Table.from_pylist(columns, schema=SCHEMAS["views"])
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vidrnn.camera import COVERED, LOST, MOVED, SETTLE_SECONDS, View, compare, displacement, state_of
+from vidrnn.camera import COVERED, LOST, MOVED, SETTLE_SECONDS, View, compare, displacement, sharpness, state_of
 from vidrnn.flow import FlowFinder, Sight
 from vidrnn.foreground import Foreground, Motion, Regions
 from vidrnn.timebase import TimeBase
@@ -52,6 +52,7 @@ _SHAKEN_SHARE = 0.01  # of a tile that has to be in front where the camera may h
 _TILES, _SHAKEN = 8, 0.5  # along each axis; of them, when so many have something in front, the camera may have shaken
 _LEAST_SHAKE, _MOST_SHAKE = 0.001, 0.03  # picture heights of displacement that are taken back
 _STEADIED = 0.7  # of what was in front that is so still, at most, once a shake or a gain of exposure is taken back
+_SHARPNESS_SECONDS = 1.0  # between two looks at it: one takes as long as a tenth of all else
 MAX_STEP_SECONDS = 1.0  # beyond it two frames have no flow between them
 _EXPAND = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)  # 16–235 to 0–255
 
@@ -70,6 +71,7 @@ class FeatureRow:
         cells: (len(CHANNELS), ROWS, columns) float16.
         regions: the objects in it.
         view: how the picture compares with its background.
+        sharpness: of the picture, or of one less than a second before it.
     """
 
     frame_index: int
@@ -78,6 +80,7 @@ class FeatureRow:
     cells: npt.NDArray[np.float16]
     regions: Regions
     view: View
+    sharpness: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Moment:
     """An analysed picture, what stands in front in it and what flows into it: all that a row is made of.
 
     Attributes:
-        frame_index, pts, valid: as of a FeatureRow.
+        frame_index, pts, valid, sharpness: as of a FeatureRow.
         front: the picture before its background.
         flow: into it.
         colour: (2, height / 2, width / 2) uint8, its chroma, of a file that has any.
@@ -129,6 +132,7 @@ class Moment:
     frame_index: int
     pts: int
     valid: bool
+    sharpness: float
     front: _Front
     flow: Flow
     colour: Luma | None
@@ -225,6 +229,7 @@ class FeatureExtractor:
         self._before: tuple[int, _Front] | None = None
         self._last_pts: int | None = None
         self._picture: Luma | None = None
+        self._sharpness: tuple[int, float] | None = None
         self._moved_since: int | None = None
         self._looked: int | None = None
         self._ghosts = np.zeros((grid.height // _HALF, grid.width // _HALF), np.bool_)
@@ -249,7 +254,7 @@ class FeatureExtractor:
         """Take the next analysed picture, as `push` does; yield the moments that are ready."""
         if self._warm:
             front = self._front(picture)
-            yield self._moment(frame_index, pts, front, colour, self._flow_into(pts, front), valid=True)
+            yield self._moment(frame_index, pts, picture, colour, front, self._flow_into(pts, front), valid=True)
             return
         self._waiting.append((frame_index, pts, picture, colour))
         if self._time_base.seconds(pts - self._waiting[0][1]) >= self._warmup_seconds:
@@ -270,8 +275,8 @@ class FeatureExtractor:
         flows = [self._flow_into(pts, front) for (_, pts, _, _), front in zip(waiting, fronts, strict=True)]
         if len(flows) > 1:  # nothing flows into the first picture; the warm-up looks ahead: it takes the flow out of it
             flows[0] = flows[1]
-        for (frame_index, pts, _, colour), front, flow in zip(waiting, fronts, flows, strict=True):
-            yield self._moment(frame_index, pts, front, colour, flow, valid=False)
+        for (frame_index, pts, picture, colour), front, flow in zip(waiting, fronts, flows, strict=True):
+            yield self._moment(frame_index, pts, picture, colour, front, flow, valid=False)
 
     def describe(self, moment: Moment) -> FeatureRow:
         """The row of a moment; call it once for each, in order."""
@@ -281,7 +286,7 @@ class FeatureExtractor:
             regions = moment.objects.push(moment.seconds, front.picture, moment.colour, front.exposure, motion)
         difference = _halved(front.difference * front.foreground).astype(np.float32)
         cells = gather(front.half, front.share, difference, flow, self._grid)
-        return FeatureRow(moment.frame_index, moment.pts, moment.valid, cells, regions, front.view)
+        return FeatureRow(moment.frame_index, moment.pts, moment.valid, cells, regions, front.view, moment.sharpness)
 
     def _front(self, picture: Luma) -> _Front:
         """What stands in front of the background; of a camera that shakes a little, once that is taken back."""
@@ -341,7 +346,14 @@ class FeatureExtractor:
         return Flow(moving, across, down)
 
     def _moment(
-        self, frame_index: int, pts: int, front: _Front, colour: Luma | None, flow: Flow | None, valid: bool
+        self,
+        frame_index: int,
+        pts: int,
+        picture: Luma,
+        colour: Luma | None,
+        front: _Front,
+        flow: Flow | None,
+        valid: bool,
     ) -> Moment:
         if flow is None:
             still = np.zeros_like(front.share)
@@ -353,7 +365,15 @@ class FeatureExtractor:
             self._follow(pts, front.picture, front.foreground)
             self._forget_ghosts(pts, front, flow)
         self._settle(pts, kind == MOVED)
-        return Moment(frame_index, pts, valid, front, flow, colour, seconds, objects)
+        sharp = self._sharpness_at(pts, picture)
+        return Moment(frame_index, pts, valid, sharp, front, flow, colour, seconds, objects)
+
+    def _sharpness_at(self, pts: int, picture: Luma) -> float:
+        """Of the picture as the camera gave it, or of the last one that was looked at."""
+        last = self._sharpness
+        if last is None or self._time_base.seconds(pts - last[0]) >= _SHARPNESS_SECONDS:
+            self._sharpness = last = pts, sharpness(picture)
+        return last[1]
 
     def _forget_ghosts(self, pts: int, front: _Front, flow: Flow) -> None:
         """Take the picture as background where something stands in front in the background alone.

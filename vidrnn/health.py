@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vidrnn.params import Params
 from vidrnn.schema import SCHEMAS
@@ -23,7 +24,8 @@ from vidrnn.storage import read_table, video_path
 NIGHTS = 7  # before, with footage, that a night is compared with
 AWAY = 7  # nights without footage that are told of, as long as the report expects a camera to come back
 _DARK = 0.5  # of the brightness before; below it the night is dark
-_BLURRED = 0.6  # likewise of the contrast
+_BLURRED = 0.5  # likewise of the sharpness: from a blur of 1.5 pixels at 240 lines, or a thirtieth of the bytes
+_FOGGED = 0.6  # likewise of the contrast for its brightness: less light alone lowers both
 _SLOW = 0.8  # likewise of the frame rate
 _MOVED = 0.5  # correlation of the mean picture with that of before, below which it shows another view
 _STRANGE = 1.5  # of the highest such score before
@@ -39,6 +41,7 @@ class _Night:
         num_videos, hours: of footage.
         picture: (rows, columns), the mean of every frame, 0 to 1; None without pictures, as of sequences.
         contrast: levels, mean over analysed frames.
+        sharpness: as `camera.sharpness` has it, the median of those that show an edge.
         frame_rate: frames/s.
         score_median, score_high: of valid analysed frames, the median and the 99th percentile.
     """
@@ -47,9 +50,20 @@ class _Night:
     hours: float
     picture: Array | None
     contrast: float | None
+    sharpness: float | None
     frame_rate: float | None
     score_median: float | None
     score_high: float | None
+
+    @property
+    def brightness(self) -> float | None:
+        """Of the picture, 0 to 1."""
+        return None if self.picture is None else float(self.picture.mean())
+
+    @property
+    def clearness(self) -> float | None:
+        """Contrast for its brightness; fog lowers the one and not the other."""
+        return self.contrast / self.brightness if self.contrast is not None and self.brightness else None
 
 
 def health(features: Path, tables: Path, params: Params) -> pa.Table:
@@ -91,28 +105,40 @@ def _look(features: Path, tables: Path, rows: list[dict[str, Any]]) -> _Night:
     seconds = sum(row["duration_seconds"] or 0.0 for row in rows)
     pictures: list[Array] = []
     contrasts: list[Array] = []
+    sharpnesses: list[Array] = []
     scores: list[Array] = []
     for row in rows:
         key = row["camera_id"], row["video_id"]
         if row["width"] and video_path(features / "shots", *key).is_file():
             shots = read_table(video_path(features / "shots", *key), SCHEMAS["shots"], ["signature"])["signature"]
             pictures.append(shots.combine_chunks().to_numpy_ndarray().astype(np.float64).sum(0) / 255)
-            views = read_table(video_path(features / "views", *key), SCHEMAS["views"], ["contrast"])
-            contrasts.append(views["contrast"].to_numpy().astype(np.float64))
+            views = video_path(features / "views", *key)
+            contrasts.append(_column(views, "contrast"))
+            # Features of footage that is retired stay as they were made, also before this was measured.
+            if "sharpness" in pq.read_schema(views).names:
+                sharpnesses.append(_column(views, "sharpness"))
         if video_path(tables / "frames", *key).is_file():
             scored = read_table(video_path(tables / "frames", *key), SCHEMAS["frames"], ["score", "valid"])
             scores.append(scored["score"].to_numpy()[scored["valid"].to_numpy()].astype(np.float64))
-    contrast, score = (np.concatenate(parts) if parts else np.empty(0) for parts in (contrasts, scores))
+    contrast, sharpness, score = (
+        np.concatenate(parts) if parts else np.empty(0) for parts in (contrasts, sharpnesses, scores)
+    )
+    sharpness = sharpness[sharpness > 0]
     shown = sum(row["num_frames"] for row in rows if row["width"])
     return _Night(
         num_videos=len(rows),
         hours=seconds / 3600,
         picture=np.sum(pictures, axis=0) / shown if pictures else None,
         contrast=float(contrast.mean()) if len(contrast) else None,
+        sharpness=float(np.median(sharpness)) if len(sharpness) else None,
         frame_rate=frames / seconds if seconds else None,
         score_median=float(np.median(score)) if len(score) else None,
         score_high=float(np.quantile(score, 0.99)) if len(score) else None,
     )
+
+
+def _column(views: Path, column: str) -> Array:
+    return np.asarray(read_table(views, SCHEMAS["views"], [column])[column].to_numpy(), np.float64)
 
 
 def _row(seen: _Night | None, before: list[_Night]) -> dict[str, Any]:
@@ -127,8 +153,9 @@ def _row(seen: _Night | None, before: list[_Night]) -> dict[str, Any]:
     said = _sentences(seen, framing, before)
     numbers = {
         "hours": seen.hours,
-        "brightness": None if seen.picture is None else float(seen.picture.mean()),
+        "brightness": seen.brightness,
         "contrast": seen.contrast,
+        "sharpness": seen.sharpness,
         "framing": framing,
         "frame_rate": seen.frame_rate,
         "score_median": seen.score_median,
@@ -151,14 +178,17 @@ def _correlation(one: Array, other: Array) -> float:
 
 def _sentences(seen: _Night, framing: float | None, before: list[_Night]) -> list[str]:
     said = []
-    brightness = _usual([None if night.picture is None else float(night.picture.mean()) for night in before])
-    now = None if seen.picture is None else float(seen.picture.mean())
-    if now is not None and brightness is not None and now < _DARK * brightness:
-        said.append(f"dark: the picture is {now:.0%} bright where {brightness:.0%} was usual")
+    if _fell(seen.brightness, brightness := _usual([night.brightness for night in before]), _DARK):
+        said.append(f"dark: the picture is {seen.brightness:.0%} bright where {brightness:.0%} was usual")
     elif framing is not None and framing < _MOVED:
         said.append(f"the camera moved: the picture is like that of the nights before by {framing:.2f} of 1")
-    elif _fell(seen.contrast, contrast := _usual([night.contrast for night in before]), _BLURRED):
-        said.append(f"blurred or fogged: its contrast is {seen.contrast:.0f} levels where {contrast:.0f} were usual")
+    else:
+        sharpness = _usual([night.sharpness for night in before])
+        if seen.sharpness and sharpness and seen.sharpness < _BLURRED * sharpness:
+            said.append(f"blurred: edges are {seen.sharpness / sharpness:.0%} as sharp as usual")
+        if _fell(seen.clearness, _usual([night.clearness for night in before]), _FOGGED):
+            contrast = _usual([night.contrast for night in before])
+            said.append(f"of low contrast, as in fog: {seen.contrast:.0f} levels where {contrast:.0f} were usual")
     if _fell(seen.frame_rate, rate := _usual([night.frame_rate for night in before]), _SLOW):
         said.append(f"the frame rate fell to {seen.frame_rate:.1f} frames a second from {rate:.1f}")
     highs = [night.score_high for night in before if night.score_high is not None]

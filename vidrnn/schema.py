@@ -90,11 +90,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("pts", pa.int64(), False),
         ("signature", pa.fixed_shape_tensor(pa.uint8(), (16, 16)), False),
     ),
-    # A row an analysed frame: how it compares with its background and with the one before; `camera.View` says what of.
+    # A row an analysed frame: how it compares with its background and with the one before, as `camera.View` says,
+    # and `camera.sharpness` of it, or of the last one that was looked at.
     "views": _schema(
         ("frame_index", pa.int64(), False),
         ("pts", pa.int64(), False),
         *[(name, pa.float32(), False) for name in ("agreement", "detail", "contrast", "change", "shift_x", "shift_y")],
+        ("sharpness", pa.float32(), False),
     ),
     # A row a window of a scored video: its analysed frames [first, stop), counted in the score file, and its vector.
     "windows": _schema(("first", pa.int64(), False), ("stop", pa.int64(), False), ("vector", VECTOR, False)),
@@ -207,14 +209,15 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("promoted", pa.bool_(), False),
         ("reason", pa.string(), False),
     ),
-    # A row a camera and night, a local date; brightness 0 to 1, contrast in levels, framing the correlation of the mean
-    # picture with that of the nights before, frame_rate in frames/s, score_high the 99th percentile.
+    # A row a camera and night, a local date; brightness 0 to 1, contrast in levels, sharpness from 0, a blur, to
+    # about 1, framing the correlation of the mean picture with that of the nights before, frame_rate in frames/s,
+    # score_high the 99th percentile.
     "health": _schema(
         ("camera_id", pa.string(), False),
         ("night", pa.string(), False),
         ("num_videos", pa.int64(), False),
         ("hours", pa.float64(), False),
-        *[(name, pa.float64()) for name in ("brightness", "contrast", "framing", "frame_rate")],
+        *[(name, pa.float64()) for name in ("brightness", "contrast", "sharpness", "framing", "frame_rate")],
         ("score_median", pa.float64()),
         ("score_high", pa.float64()),
         ("ok", pa.bool_(), False),

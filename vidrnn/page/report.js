@@ -6,6 +6,15 @@
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const say = (text) => { document.getElementById("said").textContent = text; };
 
+  // A page is the same whenever it is made; only the browser knows what day it is for who reads it.
+
+  const age = document.getElementById("age"), hours = age ? (Date.now() - Date.parse(age.dataset.end)) / 3600000 : 0;
+  if (hours > 25) {  // a day, and an hour to write and to take in
+    const days = Math.floor(hours / 24);
+    age.textContent = `That is ${days} day${days > 1 ? "s" : ""} ago: no camera has given footage since, or this page is old.`;
+    age.hidden = false;
+  }
+
   // Time lines: a part of the drawing is shown, [from, from + length) of the line, both as shares of it.
 
   const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
