@@ -383,9 +383,10 @@ def _fetch(folder: Path, what: str, targets: list[str], log: Callable[[str], Non
         try:
             run(["pull", "--force", *targets], folder, log, DVC_SECONDS)
         except DvcError as error:
+            reason = " ".join(str(error).partition("\n")[2].split())  # without the command, which names every target
             raise NightError(
                 f"{what} is neither in the DVC cache nor on a remote within reach; `dvc push` it where it was made, "
-                f"and name its remote here with `dvc remote add --default`: {' '.join(str(error).split())}"
+                f"and name its remote here with `dvc remote add --default`; DVC says: {reason}"
             ) from None
 
 
