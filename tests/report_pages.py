@@ -20,6 +20,7 @@ from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS
 from vidrnn.storage import camera_folder, video_path, write_json, write_table
 
 PARAMS = load_params()
+PARAMS = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"videos": "data/videos"})})  # no demo
 NIGHT = datetime(2026, 3, 1, 22, 15, tzinfo=UTC)
 HOSTILE = [
     'gate/"><script>alert(1)</script>.mp4',

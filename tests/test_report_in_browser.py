@@ -133,6 +133,15 @@ def test_footage_of_long_ago_is_not_taken_for_that_of_last_night(browser, pages)
     tab.close()
 
 
+def test_drawn_footage_is_of_no_age(browser, tmp_path):
+    space = realistic(tmp_path)
+    space.render(PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"videos": "data/demo/videos"})}))
+    tab = browser.new_page()
+    tab.goto((tmp_path / "report/index.html").as_uri())
+    assert "days ago" not in (said := tab.inner_text(".lead")) and "The footage is the demo's: drawn" in said
+    tab.close()
+
+
 def test_the_keyboard_reaches_the_content(browser, pages):
     tab = browser.new_page()
     tab.goto(pages[0].as_uri())
