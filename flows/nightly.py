@@ -50,6 +50,8 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.runtime import flow_run
 from prefect.server.schemas.schedules import CronSchedule as CronDates
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
@@ -74,6 +76,7 @@ from tell import tell
 
 NAME = "nightly"
 INTAKE_SECONDS = 12 * 3600.0
+SENT_SECONDS = 20.0  # that what is still to be told to the server may take in the end
 SERVER_SECONDS = 120.0  # to start, on a slow machine for the first time
 KEPT_BY_ROLLBACK = ("index", "features", "train")  # stages whose outputs stay as they were published
 
@@ -353,6 +356,8 @@ def _own_server() -> Iterator[str]:
         _address().write_text(url, encoding="utf-8")
         yield url
     finally:
+        for worker in (EventsWorker, APILogWorker):  # which would go on sending to a server that is gone, for minutes
+            worker.drain_all(timeout=SENT_SECONDS)
         child.terminate()
         try:
             child.wait(20)

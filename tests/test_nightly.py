@@ -641,7 +641,7 @@ def test_going_back_in_a_clone_fetches_what_it_needs(begun: Path, tmp_path: Path
     git(tmp_path, "clone", "-q", str(begun), str(clone))
     for name in ("first", "second"):
         film(clone, name)
-    missing = "data of the last published night is neither in .* on a remote .*; `dvc push` it .*no default remote set"
+    missing = "data/champion, data/start: made by earlier nights, .* neither in .* nor on a remote .*; `dvc push` where"
     with pytest.raises(publish.NightError, match=missing):
         plain_night(clone, back_to="model/v1")
     dvc(clone, "remote", "add", "--default", "--local", "store", str(tmp_path / "remote"))
