@@ -6,6 +6,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from vidrnn.windows import MODELLED
+
 
 def context_of(cells):
     """(T, C, rows, columns) to (rows · columns, T, 9 · C): each cell with its neighbours, zeros beyond the border."""
@@ -154,3 +156,16 @@ def tracks_of(regions):
                 ends.append(i)
             ends[track[i]] = i
     return [track[i] for i in range(len(regions))]
+
+
+def was_at(cells, times, t, row, column, steps):
+    """The cell in which what is at (row, column) in frame t was so many steps before; before frame 0 nothing moves."""
+    _, _, rows, columns = cells.shape
+    y, x = float(row), float(column)
+    for frame in range(t, max(t - steps, 0), -1):
+        seconds = times[frame] - times[frame - 1]
+        near = round(y), round(x)
+        y_speed, x_speed = (cells[frame, MODELLED.index(f"person_velocity_{axis}")][near] for axis in "yx")
+        y = min(max(y - rows * seconds * y_speed, 0), rows - 1)
+        x = min(max(x - rows * seconds * x_speed, 0), columns - 1)
+    return round(y) * columns + round(x)

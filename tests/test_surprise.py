@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from reference import context_of
+from reference import context_of, was_at
 from synthetic import walking
 
 from vidrnn.features import CHANNELS, ROWS
@@ -52,18 +52,6 @@ def carried(level, cells, seconds):
         assert weights.sum() == pytest.approx(1)
         moved[:, r, c] = (level * weights).sum((1, 2))
     return moved
-
-
-def was_at(cells, times, t, row, column, steps):
-    """The cell in which what is at (row, column) in frame t was so many steps before; before frame 0 nothing moves."""
-    y, x = float(row), float(column)
-    for frame in range(t, max(t - steps, 0), -1):
-        seconds = times[frame] - times[frame - 1]
-        near = round(y), round(x)
-        y_speed, x_speed = (cells[frame, MODELLED.index(f"person_velocity_{axis}")][near] for axis in "yx")
-        y = min(max(y - ROWS * seconds * y_speed, 0), ROWS - 1)
-        x = min(max(x - ROWS * seconds * x_speed, 0), COLUMNS - 1)
-    return round(y) * COLUMNS + round(x)
 
 
 def literal(net, cells, times, average_seconds):
