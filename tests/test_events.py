@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidrnn.events import Span, causal_average, find_spans
+from vidrnn.events import Span, causal_average, find_events, find_spans, risen_since
 
 STEPS = st.lists(st.floats(0.01, 5), min_size=1, max_size=30)
 
@@ -55,3 +55,58 @@ def test_a_span_excludes_its_end_and_merges_at_the_very_distance():
     assert find_spans(scores, alarms, times, 1.5) == [Span(1, 6, 2)]
     assert find_spans(scores, alarms, times, 1.4) == [Span(1, 3, 2), Span(5, 6, 5)]
     assert find_spans(scores, np.zeros(7, bool), times, 1.5) == []
+
+
+@st.composite
+def scored_frames(draw):
+    """(scores, alarms, calm, times), alarms above 5 where it is calm."""
+    frames = draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9)), max_size=40))
+    scores = np.array([score for score, _, _ in frames], np.float32)
+    calm = np.array([dice > 0 for _, dice, _ in frames], bool)
+    times = np.cumsum([step / 8 for _, _, step in frames])  # eighths, which a float holds
+    return scores, (scores > 5) & calm, calm, times
+
+
+def rising_since(span, after, scores, calm, times):
+    """The earliest frame that an event may begin with, by looking at each."""
+    return min(
+        first
+        for first in range(span.start + 1)
+        if first == span.start
+        or (
+            first >= after
+            and times[span.start] - times[first] <= 2
+            and all(calm[t] and scores[t] < scores[t + 1] for t in range(first, span.start))
+        )
+    )
+
+
+@given(scored_frames(), st.sampled_from([0.0, 0.5, 2.0]))
+def test_an_event_begins_where_its_score_began_to_rise(frames, merge_seconds):
+    scores, alarms, calm, times = frames
+    spans = find_spans(scores, alarms, times, merge_seconds)
+    after = [0, *(span.stop for span in spans)]
+    wanted = [
+        Span(rising_since(span, over, scores, calm, times), span.stop, span.peak)
+        for span, over in zip(spans, after, strict=False)
+    ]
+    assert find_events(scores, alarms, calm, times, merge_seconds) == wanted
+
+
+@given(scored_frames())
+def test_what_an_event_to_come_may_begin_with_can_be_told_before_it_comes(frames):
+    scores, alarms, calm, times = frames
+    for event, span in zip(
+        find_events(scores, alarms, calm, times, 0.5), find_spans(scores, alarms, times, 0.5), strict=True
+    ):
+        assert span.start == 0 or risen_since(times[: span.start]) <= event.start
+
+
+def test_a_rise_that_pauses_or_lasts_for_long_is_followed_no_further():
+    scores = np.array([1, 3, 2, 2, 4, 7, 8], np.float32)
+    alarms, calm, times = scores > 5, np.ones(7, bool), np.arange(7.0)
+    assert find_events(scores, alarms, calm, times / 2, 1.0) == [Span(3, 7, 6)]  # from the last of two 2s
+    assert find_events(scores, alarms, calm, times, 1.0) == [Span(3, 7, 6)]  # 2 s, and no longer
+    assert find_events(scores, alarms, calm, times * 2, 2.0) == [Span(4, 7, 6)]
+    calm[4] = False
+    assert find_events(scores, alarms, calm, times, 1.0) == [Span(5, 7, 6)]

@@ -14,7 +14,7 @@ from vidrnn.annotate import annotate_video
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.device import choose_device
 from vidrnn.errors import UserError, nearest
-from vidrnn.events import Span, causal_average, find_spans
+from vidrnn.events import Span, causal_average, find_events, risen_since
 from vidrnn.extract import extract_video
 from vidrnn.features import CHANNELS, FeatureRow
 from vidrnn.index import index_video
@@ -125,6 +125,7 @@ class _Listener:
         self._times: list[float] = []
         self._scores: list[float] = []
         self._alarms: list[bool] = []
+        self._valid: list[bool] = []
         self._reasons: list[Event] = []
 
     def hear(self, rows: list[FeatureRow], start: int, base: TimeBase) -> None:
@@ -158,6 +159,7 @@ class _Listener:
             self._level = float(smooth[-1])
             self._times += times
             self._scores += smooth.tolist()
+            self._valid += valid
             self._alarms += [bool(now and score > self._threshold) for now, score in zip(valid, smooth, strict=True)]
             self._tell(over=times[-1] - self._merge_seconds)
 
@@ -179,14 +181,13 @@ class _Listener:
                 self._told = self._times[span.stop - 1]
                 self._found(self._event(span))
         if not any(self._alarms[done:]):
-            done = len(self._times) - 1  # the last one is where the average goes on
-        for held in (self._times, self._scores, self._alarms, self._reasons):
+            done = max(done, risen_since(np.array(self._times)))
+        for held in (self._times, self._scores, self._alarms, self._valid, self._reasons):
             del held[:done]
 
     def _spans(self) -> Iterator[Span]:
-        yield from find_spans(
-            np.array(self._scores, np.float32), np.array(self._alarms), np.array(self._times), self._merge_seconds
-        )
+        scores, times = np.array(self._scores, np.float32), np.array(self._times)
+        yield from find_events(scores, np.array(self._alarms), np.array(self._valid), times, self._merge_seconds)
 
     def _event(self, span: Span) -> Event:
         names = ("quantity", "memory_steps", "expected_low", "expected_high", "seen")

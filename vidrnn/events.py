@@ -1,7 +1,7 @@
-"""Scores to events: which analysed frames raise an alarm, which alarms are one event, and what of it is shown."""
+"""Scores to events: which alarms are one event, where it begins, and what of it is shown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 START_SECONDS = 0.8  # of footage that the first average of its cells is taken over
 PICTURE, HEAT, CLIP = ".jpg", "-heat.png", ".mp4"  # what follows an event's id in the names of what shows it
 CLIP_SECONDS = 6.0  # at most
+_RISE_SECONDS = 2.0  # after which an average over a second has 86 % of what began
 _AROUND_SECONDS = 1.0  # of footage before and after an event that its clip shows, too
 Floats = npt.NDArray[np.float32]
 Seconds = npt.NDArray[np.float64]
@@ -59,6 +60,34 @@ def find_spans(scores: Floats, alarms: npt.NDArray[np.bool_], times: Seconds, me
         # A joined run may hold frames without an alarm; its peak is an alarm all the same.
         spans.append(Span(int(group[0]), int(group[-1]) + 1, int(group[np.argmax(scores[group])])))
     return spans
+
+
+def find_events(
+    scores: Floats, alarms: npt.NDArray[np.bool_], calm: npt.NDArray[np.bool_], times: Seconds, merge_seconds: float
+) -> list[Span]:
+    """As `find_spans`, but each begins where its score began to rise to its first alarm without a pause.
+
+    An average is late: whoever runs into the picture is half over before it has passed the threshold. It goes back
+    `_RISE_SECONDS` at most, not into the event before, and not where no alarm may be raised.
+
+    Args:
+        scores, alarms, times: (T,), as `find_spans` takes them.
+        calm: (T,), where an alarm may be raised, as it may not in a warm-up.
+        merge_seconds: of `find_spans`.
+    """
+    events, over = [], 0
+    for span in find_spans(scores, alarms, times, merge_seconds):
+        start, earliest = span.start, times[span.start] - _RISE_SECONDS
+        while start > over and calm[start - 1] and times[start - 1] >= earliest and scores[start - 1] < scores[start]:
+            start -= 1
+        events.append(replace(span, start=start))
+        over = span.stop
+    return events
+
+
+def risen_since(times: Seconds) -> int:
+    """The first of (T,) frames, T > 0, that an event which begins after the last of them may still begin with."""
+    return int(np.searchsorted(times, times[-1] - _RISE_SECONDS))
 
 
 def clip_interval(onset: float, offset: float, peak: float) -> tuple[float, float]:

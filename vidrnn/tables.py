@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from vidrnn.calibration import Calibration, Tail
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.errors import DecodeError, SchemaError
-from vidrnn.events import CLIP, HEAT, PICTURE, Span, find_spans
+from vidrnn.events import CLIP, HEAT, PICTURE, Span, find_events
 from vidrnn.fan_out import fan_out_all
 from vidrnn.params import AlarmsParams
 from vidrnn.schema import BOX, SCHEMAS, scores_schema
@@ -203,11 +203,12 @@ def _write_tables(job: _Job) -> None:
     score = table["score"].to_numpy()
     tail = Calibration.from_json(job.card["calibration"]).tail
     valid = table["valid"].to_numpy(zero_copy_only=False)
-    alarm = (score > tail.threshold(job.alarms.per_hour)) & valid
     found = incidents(read_views(job.views), times, valid)
+    calm = valid.copy()
     for incident in found:  # tells of itself, once
-        alarm[slice(*incident.quiet)] = False
-    spans = find_spans(score, alarm, times, job.alarms.merge_seconds)
+        calm[slice(*incident.quiet)] = False
+    alarm = (score > tail.threshold(job.alarms.per_hour)) & calm
+    spans = find_events(score, alarm, calm, times, job.alarms.merge_seconds)
     for incident in found:
         alarm[incident.start : incident.stop] = True
     key = {name: [job.row[name]] * len(times) for name in ("camera_id", "video_id")}
