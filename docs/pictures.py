@@ -139,8 +139,8 @@ def draw(folder: Path) -> None:
     axes[1].plot(times[kept], scores[kept], color="tab:red", linewidth=1, label="score")
     axes[1].axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"{PER_HOUR:g} false alarms an hour")
     axes[1].legend(loc="upper right", ncols=2, fontsize=8)
-    alarms, calm = scores[kept] > threshold, np.ones(int(kept.sum()), bool)
-    for span in find_events(scores[kept], alarms, calm, times[kept], MERGE_SECONDS):
+    alarms = scores[kept] > threshold
+    for span in find_events(scores[kept], alarms, np.ones_like(alarms), times[kept], MERGE_SECONDS):
         for axis in axes:
             axis.axvspan(times[kept][span.start], times[kept][span.stop - 1], color="tab:orange", alpha=0.3)
     _save(figure, axes, folder / "event.png")

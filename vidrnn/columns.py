@@ -46,7 +46,7 @@ _OWN = {
         "valid": "false during warm-up, which raises no alarm",
     },
     "events": {
-        "onset_pts": "where its score began to rise to its first alarm, at most 2 s before that, in ticks; other kinds: where it begins",
+        "onset_pts": "where its score began to rise to the first alarm, at most 2 s before that, in ticks",
         "event_id": "16 hex digits of a hash of the file's sha256 and the onset; the same in every run",
         "kind": "`unusual`, `camera_moved`, `camera_covered` or `signal_lost`",
         "recorded_at": "of the onset, UTC; null where the file's is unknown",
