@@ -208,12 +208,12 @@ def test_every_analysed_frame_of_a_scored_video_is_a_row_of_frames(made):
     assert metadata["model_version"] == made.version and metadata["sha256"] == made.row("gate/busy.mp4")["sha256"]
 
 
-# Of each event: its first and last alarm, and its peak, as rows.
+# Of each event: where its score begins to rise, which is the row before its first alarm; its last alarm, and its peak.
 EVENTS = {
-    "gate/busy.mp4": [(5, 10, 6), (20, 20, 20), (28, 29, 28)],
+    "gate/busy.mp4": [(4, 10, 6), (19, 20, 20), (27, 29, 28)],
     "gate/calm.mp4": [],
-    "gate/uneven.mp4": [(7, 8, 7)],
-    "gate/lost.mp4": [(9, 9, 9)],
+    "gate/uneven.mp4": [(6, 8, 7)],
+    "gate/lost.mp4": [(8, 9, 9)],
 }
 
 
@@ -302,7 +302,7 @@ def test_a_knocked_camera_is_one_event_of_its_own_kind(tmp_path):
     scored.make()
     before, knock, after = scored.read("events", "gate/knocked.mp4")
     assert (before["kind"], knock["kind"], after["kind"]) == ("unusual", "camera_moved", "unusual")
-    assert (before["onset_frame"], after["onset_frame"]) == (4 * STEP, 29 * STEP)
+    assert (before["onset_frame"], after["onset_frame"]) == (3 * STEP, 28 * STEP)  # where they rise
     assert (knock["onset_frame"], knock["offset_frame"]) == (10 * STEP, 20 * STEP)
     assert [knock[name] for name in ("x0", "y0", "x1", "y1")] == [0, 0, 96, 64]
     assert knock["reason"] == (
@@ -349,7 +349,7 @@ def test_only_what_changed_is_made(made, tmp_path, capfd):
     counts = {video_id: len(scored.read("events", video_id)) for video_id in scored.scores}
     assert counts == {video_id: int(video_id == "gate/busy.mp4") for video_id in scored.scores}
     (event,) = scored.read("events", "gate/busy.mp4")
-    assert event["onset_frame"] == 6 * STEP and event["event_id"] in scored.pictures()
+    assert event["onset_frame"] == 4 * STEP and event["event_id"] in scored.pictures()
     assert [frame["alarm"] for frame in scored.read("frames", "gate/busy.mp4")] == [row == 6 for row in range(30)]
 
     video_path(scored.root / "scores", "gate", "gate/busy.mp4").unlink()
