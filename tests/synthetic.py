@@ -248,7 +248,8 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
         "calibration": calibration.to_json(),
         "use": {
             "horizons": [3],
-            "average_seconds": 0.4,
+            "place_seconds": 0.4,
+            "memory_seconds": 0.4,
             "smoothing_seconds": 0.25,
             "rows": ROWS,
             "columns": columns,

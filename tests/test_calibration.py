@@ -83,8 +83,8 @@ def test_a_question_is_measured_by_its_highest_cell(frames, seed, shape, size):
         ] or [0.0]
         base = quantile(highest, 0.9)
         above = [value - base for value in highest if value > base]
-        assert asked.base[q] == pytest.approx(max(base, 0.5), rel=1e-6, abs=1e-4)
-        assert asked.excess[q] == pytest.approx(max(np.mean(above) if above else 0, 0.1), rel=1e-6, abs=1e-4)
+        assert asked.base[q] == pytest.approx(max(base, 0.2), rel=1e-6, abs=1e-4)
+        assert asked.excess[q] == pytest.approx(max(np.mean(above) if above else 0, 0.04), rel=1e-6, abs=1e-4)
 
 
 @given(st.integers(0, 500), st.integers(0, 2**16))
@@ -115,8 +115,8 @@ def test_into_which_stretches_footage_is_cut_does_not_matter(cuts, seed):
 def test_footage_that_tells_nothing_measures_all_questions_alike(frames, value):
     maps = np.full((frames, 3, 4, 2), value, np.float32)
     asked = Questions.measure(widths([maps]), [maps])
-    assert (asked.width == 1).all() and (asked.base == max(value, 0.5)).all()
-    np.testing.assert_array_equal(asked.excess, np.float32(0.1))
+    assert (asked.width == 1).all() and (asked.base == max(value, 0.2)).all()
+    np.testing.assert_array_equal(asked.excess, np.float32(0.04))
     assert np.isfinite(asked.score(np.full((1, 3, 4, 2), 10, np.float32))).all()
 
 

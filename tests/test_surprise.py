@@ -24,9 +24,9 @@ def network(cell="gru", cameras=1):
     return VideoRNN(len(MODELLED), len(HORIZONS), cell, 5, 2, cameras, True).eval().requires_grad_(False)
 
 
-def observer(net=None, average_seconds=0.4):
+def observer(net=None, place_seconds=0.6, memory_seconds=0.4):
     net = network() if net is None else net
-    return Observer(net, STANDARD, place_of(ROWS, COLUMNS, 0, 1), HORIZONS, average_seconds)
+    return Observer(net, STANDARD, place_of(ROWS, COLUMNS, 0, 1), HORIZONS, place_seconds, memory_seconds)
 
 
 def push(one, cells, times, chunks):
@@ -54,7 +54,7 @@ def carried(level, cells, seconds):
     return moved
 
 
-def literal(net, cells, times, average_seconds):
+def literal(net, cells, times, place_seconds, memory_seconds):
     """One step after the other, by definition, as if the footage had no gap."""
     place = place_of(ROWS, COLUMNS, 0, 1)
     empty = net.predict(torch.zeros(len(place), 1, 5), place)
@@ -81,23 +81,44 @@ def literal(net, cells, times, average_seconds):
         strays.append(stray.transpose(0, 2, 1).reshape(len(questions(2)), ROWS, COLUMNS))
         actives.append(active)
 
+    of_place = np.array([m == 0 for _, m in questions(2)])[:, None, None]
+
     def averaged(level, stray, seconds):
-        kept = np.exp(-seconds / average_seconds)
+        kept = np.exp(-seconds / np.where(of_place, place_seconds, memory_seconds))
         return kept * level + (1 - kept) * stray
+
+    def deviation(weights, squares):
+        return np.sqrt(0.9 * squares + 0.1 * weights**2)
+
+    def in_the_long_run(seconds):
+        kept = np.exp(-seconds / place_seconds)
+        return (1 - kept) ** 2 / (1 - kept**2)
 
     first = next((t for t in range(len(times)) if times[t] - times[0] >= 0.8), len(times) - 1)
     level = strays[first]
+    sums = np.stack([actives[first], actives[first] * in_the_long_run(times[first] - times[first - 1])])
     for t in reversed(range(first)):
         level = averaged(level, strays[t], times[t + 1] - times[t])
+        before = in_the_long_run(times[t] - times[t - 1]) if t else 0
+        kept = np.exp(-(times[t + 1] - times[t]) / place_seconds)
+        weights, squares = sums
+        weights = kept * weights + (1 - kept) * actives[t]
+        sums = np.stack([weights, kept**2 * squares + (1 - kept**2) * actives[t] * before])
     for t, (stray, active) in enumerate(zip(strays, actives, strict=True)):
+        told = np.ones_like(level)
         if t:
             seconds = times[t] - times[t - 1]
             level = averaged(carried(level, cells[t], seconds), stray, seconds)
+            kept, (weights, squares) = np.exp(-seconds / place_seconds), carried(sums, cells[t], seconds)
+            sums = np.stack([kept * weights + (1 - kept) * active, kept**2 * squares + (1 - kept) ** 2 * active])
+            usual = deviation(1, in_the_long_run(seconds))
+            told = np.where(of_place, usual / np.maximum(deviation(*sums), 1e-9), 1)
         now = np.zeros_like(level)
         for q, (name, m) in enumerate(questions(2)):
             both = m > 0 or name.endswith(("velocity_x", "velocity_y"))
             for r, c in zip(*active.nonzero(), strict=True):
-                now[q, r, c] = abs(level[q, r, c]) if both else max(level[q, r, c], 0)
+                value = level[q, r, c] * told[q, r, c]
+                now[q, r, c] = abs(value) if both else max(value, 0)
         maps.append(now)
     return np.stack(maps), np.stack(residuals)
 
@@ -109,7 +130,7 @@ def test_an_observer_is_its_literal_twin(cell):
     speeds = cells[:, [MODELLED.index(f"person_velocity_{axis}") for axis in "xy"]]
     assert ROWS * 0.1 * np.abs(speeds).max() > 0.3  # cells that averages are carried along in a step
     found = push(observer(net), cells, times, [ROWS_OF_TIME])
-    maps, residual = literal(net, cells, times, 0.4)
+    maps, residual = literal(net, cells, times, 0.6, 0.4)
     assert 1 < maps.max() <= FARTHEST < residual.max()
     np.testing.assert_allclose(found["maps"], maps, atol=1e-4)
     np.testing.assert_allclose(found["residual"], residual, atol=1e-4)

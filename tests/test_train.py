@@ -110,7 +110,8 @@ def test_a_card_says_what_a_model_is_used_with(trained):
         assert card["camera_id"] == camera and card["channels"] == list(MODELLED)
         assert card["use"] == {
             "horizons": [3],
-            "average_seconds": small_params().score.cell_seconds,
+            "place_seconds": small_params().score.place_seconds,
+            "memory_seconds": small_params().score.memory_seconds,
             "smoothing_seconds": small_params().score.smoothing_seconds,
             "rows": 20,
             "columns": columns,

@@ -29,7 +29,7 @@ _MOMENT = 6  # of surprises, that tells how far they stray: a high one, since wh
 _AROUND = 1.5  # cells, standard deviation of the neighbourhood that tells of a place
 _SHARED = 300.0  # sightings; a place with fewer is thought to be more like all others
 _HIGH_QUANTILE = 0.9  # of a question's highest cell in ordinary frames; beyond it its tail is taken as exponential
-_LEAST_BASE, _LEAST_EXCESS = 0.5, 0.1  # of a question that hardly moved: below it only something gross counts
+_LEAST_BASE, _LEAST_EXCESS = 0.2, 0.04  # of a question that hardly moved: below it only something gross counts
 _FILLED = (5, 3)  # rows and columns of cells whose person-sized windows lie for the most part on one person
 _DIGITS = 4  # of what is kept in a model's card
 

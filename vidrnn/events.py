@@ -36,15 +36,16 @@ def causal_average(scores: Sequence[float] | Floats, times: Seconds, time_consta
     return out
 
 
-def starting_level(values: Floats, times: Seconds, time_constant: float) -> Floats:
+def starting_level(values: Floats, times: Seconds, time_constant: float | Seconds) -> Floats:
     """Where an average of (T, ...) values at (T,) seconds may start: where one over the first, backwards, ends.
 
-    The first value alone, with all that trembles in it, would pass for unusual. Looks `START_SECONDS` ahead.
+    The first value alone, with all that trembles in it, would pass for unusual. Looks `START_SECONDS` ahead. A time
+    constant each, if there are several, is of the last axis.
     """
     last = min(int(np.searchsorted(times - times[0], START_SECONDS)), len(times) - 1)
     level: Floats = values[last]
     for t in range(last - 1, -1, -1):
-        rate = np.float32(1 - np.exp(-(times[t + 1] - times[t]) / time_constant))
+        rate = np.asarray(1 - np.exp(-(times[t + 1] - times[t]) / time_constant), np.float32)
         level = level + rate * (values[t] - level)
     return level
 

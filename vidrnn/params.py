@@ -192,7 +192,8 @@ class GateParams(_Section):
 class ScoreParams(_Section):
     """Causal averages, in seconds."""
 
-    cell_seconds: Positive
+    place_seconds: Positive
+    memory_seconds: Positive
     smoothing_seconds: Positive
 
 

@@ -36,7 +36,7 @@ class CameraModel:
         net: the network, on the device that it is to run on.
         standard: scaling of its features.
         horizons: numbers of steps ahead.
-        average_seconds: time constant of the causal average of each cell.
+        place_seconds, memory_seconds: time constants of the causal averages of each cell.
         smoothing_seconds: time constant of the score that alarms use.
         layout: of the feature files that it was trained on.
         camera_index, num_cameras: which of the cameras that share the weights.
@@ -48,7 +48,8 @@ class CameraModel:
     net: VideoRNN
     standard: Standard
     horizons: list[int]
-    average_seconds: float
+    place_seconds: float
+    memory_seconds: float
     smoothing_seconds: float
     layout: Layout
     camera_index: int
@@ -61,8 +62,8 @@ class CameraModel:
         """A fresh one, for a video or a block."""
         place = place_of(self.layout.rows, self.layout.columns, self.camera_index, self.num_cameras)
         place = place.to(self.net.input.weight.device)
-        channels = self.layout.channels
-        return Observer(self.net, self.standard, place, self.horizons, self.average_seconds, channels)
+        averages, channels = (self.place_seconds, self.memory_seconds), self.layout.channels
+        return Observer(self.net, self.standard, place, self.horizons, *averages, channels)
 
 
 def load_camera_model(directory: Path, device: torch.device = CPU) -> CameraModel:
@@ -78,19 +79,19 @@ def load_camera_model(directory: Path, device: torch.device = CPU) -> CameraMode
         raise CheckpointError(f"{directory}: learned other features than these; train anew with `dvc repro`")
     try:
         calibration, usual = Calibration.from_json(card["calibration"]), Usual.from_json(card["windows"])
+        return CameraModel(
+            net=net.to(device),
+            standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
+            layout=layout,
+            calibration=calibration,
+            version=card["version"],
+            usual=usual,
+            **use,
+        )
     except (KeyError, TypeError, AttributeError):
         raise CheckpointError(
             f"{directory}: its scores were measured in another way; train anew with `dvc repro`"
         ) from None
-    return CameraModel(
-        net=net.to(device),
-        standard=Standard(*(np.asarray(card["standard"][part], np.float32) for part in ("mean", "sd"))),
-        layout=layout,
-        calibration=calibration,
-        version=card["version"],
-        usual=usual,
-        **use,
-    )
 
 
 def observe(

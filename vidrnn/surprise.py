@@ -21,6 +21,7 @@ from vidrnn.windows import MODELLED, Standard, active_cells, follow, moves_of
 Array = npt.NDArray[np.float32]
 
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
+_ALIKE = 0.1  # correlation of somebody's strays from a place at two moments, as far as an average may rely on it
 _SIGNED = ("velocity_x", "velocity_y")
 
 
@@ -100,8 +101,9 @@ class Observer:
         standard: scaling of the camera.
         place: (N, place_size) of the camera, where the network is.
         horizons: numbers of steps ahead, ascending, as the network was trained.
-        average_seconds: time constant of the causal average of each cell's residuals, which keep their sign in it, so
-            that what only trembles averages out. It goes along with what moves (`came_from`).
+        place_seconds, memory_seconds: time constants of the causal averages of each cell's residuals, from what is
+            usual at the place and from what a memory foretold, which soon follows what it did not foretell. They keep
+            their sign in it, so that what only trembles averages out, and go along with what moves (`came_from`).
         channels: of the features.
     """
 
@@ -111,12 +113,16 @@ class Observer:
         standard: Standard,
         place: Tensor,
         horizons: list[int],
-        average_seconds: float,
+        place_seconds: float,
+        memory_seconds: float,
         channels: tuple[str, ...] = MODELLED,
     ) -> None:
         self._net, self._standard, self._place = net, standard, place
-        self._horizons, self._average_seconds = horizons, average_seconds
+        self._horizons, self._num_channels = horizons, len(channels)
         self._both_sides = both_sides(len(horizons), channels).ravel()  # (Q,)
+        # (Q + 2,) of the questions and, behind them, of the weights of a place's average and of their squares.
+        of_questions = [place_seconds] * len(channels) + [memory_seconds] * (len(horizons) * len(channels))
+        self._average_seconds = np.array([*of_questions, place_seconds, place_seconds / 2])
         with torch.no_grad():
             width = net.input.out_features
             mean, scale = net.predict(place.new_zeros(len(place), 1, width), place)
@@ -217,28 +223,51 @@ class Observer:
     def _causal_average(self, strays: Array, steps: npt.NDArray[np.float64], sources: list["Sources"]) -> Array:
         """An exponential average over time, which goes along with what moves; elsewhere nothing strays.
 
+        So it is low of who has just come. From a place, such an average is taken for as much evidence as it has.
+
         Args:
             strays: (P, Q) of the active cells of all frames.
             steps: (n,) seconds since the frame before.
             sources: of each frame.
         """
-        rates = (1 - np.exp(-steps / self._average_seconds)).astype(np.float32)
+        rates = (1 - np.exp(-steps[:, None] / self._average_seconds)).astype(np.float32)  # (n, Q + 2)
         rows = np.cumsum([0, *(len(active) for active, _, _ in sources)]).tolist()
+        squares = rates[:, -2] / (2 - rates[:, -2])  # what those of an average's weights add up to in the long run
+        squares = np.repeat(squares, np.diff(rows))[:, None]
+        strays = np.concatenate([strays, np.ones_like(squares), squares], 1)
         if self._level is None:
             everywhere = np.zeros((len(steps), len(self._place), strays.shape[1]), np.float32)
             for frame, (active, _, _), (start, stop) in zip(everywhere, sources, itertools.pairwise(rows), strict=True):
                 frame[active] = strays[start:stop]
             self._level = starting_level(everywhere, steps.cumsum(), self._average_seconds).copy()
             rates[0] = 0
-        level = self._level  # (N, Q)
+        level = self._level  # (N, Q + 2)
         out = np.empty_like(strays)
         for rate, (active, around, share), (start, stop) in zip(rates, sources, itertools.pairwise(rows), strict=True):
-            if rate:  # else it starts here, and nothing came from anywhere
+            if rate.any():  # else it starts here, and nothing came from anywhere
                 came = np.einsum("aiq,ai->aq", level[around], share)
                 level *= 1 - rate
                 level[active] = came + rate * (strays[start:stop] - came)
             out[start:stop] = level[active]
-        return out
+        average = out[:, :-2]
+        average[:, : self._num_channels] *= _evidence(out[:, -2:-1], out[:, -1:], squares)
+        return average
+
+
+def _evidence(weights: Array, squares: Array, usual_squares: Array) -> Array:
+    """By what averages are to be multiplied, to be as much evidence as one that has always gone on: (P, 1).
+
+    An average is divided by its standard deviation. Of values that correlate by r with one another, that is the root of
+    (1 − r) Σw² + r (Σw)² times theirs (Kish 1965).
+
+    Args:
+        weights, squares: (P, 1) each, what has been seen weighs in the average, up to 1, and the sum of its squares.
+        usual_squares: (P, 1), of one that has always gone on; 0 where averages start, which are taken as they are.
+    """
+    usual = (1 - _ALIKE) * usual_squares + _ALIKE
+    now = (1 - _ALIKE) * squares + _ALIKE * weights * weights
+    factor: Array = np.sqrt(np.divide(usual, now, out=np.ones_like(now), where=usual_squares > 0))
+    return factor
 
 
 # The (A,) active cells of a frame, the (A, 4) cells around the point that each came from, and their (A, 4) shares.

@@ -453,7 +453,8 @@ def _use(params: Params, camera: _Camera, task: FitTask) -> dict[str, Any]:
     """What a model is used with, as its card says it."""
     return {
         "horizons": task.horizons,
-        "average_seconds": params.score.cell_seconds,
+        "place_seconds": params.score.place_seconds,
+        "memory_seconds": params.score.memory_seconds,
         "smoothing_seconds": params.score.smoothing_seconds,
         "camera_index": camera.index,
         "num_cameras": camera.num_cameras,
