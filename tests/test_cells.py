@@ -9,9 +9,8 @@ from synthetic import walking, write_cells
 
 from vidrnn.cells import CELLS, ArticleCell, LSTMCell, MinGRUCell, _GatedRecurrence, step_by_step
 from vidrnn.features import ROWS
-from vidrnn.model import VideoRNN, place_of
+from vidrnn.model import VideoRNN
 from vidrnn.score import CameraModel, observe
-from vidrnn.surprise import Observer
 from vidrnn.windows import MODELLED, CellReader, Layout, Standard
 
 torch.set_num_threads(1)
@@ -260,7 +259,8 @@ STANDARD = Standard(np.full(len(MODELLED), 0.05, np.float32), np.full(len(MODELL
 def camera_model(cell):
     torch.manual_seed(0)
     net = VideoRNN(len(MODELLED), 2, cell, 5, 2, 1, True).eval().requires_grad_(False)
-    return CameraModel(net, STANDARD, [1, 4], 0.4, 0.25, Layout(MODELLED, ROWS, 3), 0, 1, calibration=None, version="")
+    layout = Layout(MODELLED, ROWS, 3)
+    return CameraModel(net, STANDARD, [1, 4], 1.0, 0.4, 0.25, layout, 0, 1, calibration=None, version="")
 
 
 def seen(model, path, times):
@@ -289,8 +289,7 @@ def test_after_a_gap_the_state_is_that_of_a_new_video(name):
     fresh = next(model.observer().push(cells[14:], np.arange(10) / 10)).residual
     for gap, same in ((1.01, True), (0.0, False)):
         times = np.arange(24) / 10 + np.where(np.arange(24) < 14, 0, gap)
-        observer = Observer(model.net, STANDARD, place_of(ROWS, 3, 0, 1), [1, 4], 0.4)
-        residual = np.concatenate([part.residual for part in observer.push(cells, times)])[14:]
+        residual = np.concatenate([part.residual for part in model.observer().push(cells, times)])[14:]
         assert (np.abs(residual - fresh).max() < 1e-5) == same
 
 
