@@ -18,6 +18,7 @@ from vidrnn.model import VideoRNN, place_of
 from vidrnn.params import load_params
 from vidrnn.schema import EMBEDDING_SIZE, SCHEMAS, cells_schema
 from vidrnn.storage import video_path, write_json, write_table
+from vidrnn.surprise import shares
 from vidrnn.windows import MODELLED, CellReader, blocks_of, standard_of
 
 TICKS = 1000  # a second
@@ -237,7 +238,7 @@ def save_camera_model(directory, seed=0, columns=4, tail=(1.0, 10, 0.5, 1.0)):
     base = rng.uniform(0.5, 4, asked).round(4).astype(np.float32)
     base.reshape(2, -1)[:, MODELLED.index("person_foreground")] = 9  # it would lead everywhere
     excess = rng.uniform(0.1, 2, asked).round(4).astype(np.float32)
-    questions = Questions(width, base, excess)
+    questions = Questions(width, base, excess, shares(1))
     calibration = Calibration(questions, Tail(*tail))
     size = architecture["hidden_size"] + asked
     card = {

@@ -21,6 +21,14 @@ def surprises(seed, frames=40, asked=3, rows=4, columns=3, size=1.0, share=0.6):
     return maps.astype(np.float32)
 
 
+def alike(number):
+    return np.full(number, 1 / number, np.float32)
+
+
+def measured(width, stretches):
+    return Questions.measure(alike(len(width)), width, stretches)
+
+
 def mirrored(k, size):
     """Where the k-th of `size` places lies if the picture goes on as in a mirror."""
     k %= 2 * size
@@ -74,17 +82,31 @@ def quantile(values, share):
 def test_a_question_is_measured_by_its_highest_cell(frames, seed, shape, size):
     maps = surprises(seed, frames, 3, *shape, size)
     width = widths([maps])
-    asked = Questions.measure(width, [maps])
+    asked = measured(width, [maps])
+    seen = [t for t in range(frames) if maps[t].any()]
+    bases, excesses = [], []
     for q in range(3):
-        highest = [
-            max(float(maps[t, q, r, c] / width[q, r, c]) for r, c in np.ndindex(shape))
-            for t in range(frames)
-            if maps[t].any()
-        ] or [0.0]
+        highest = [max(float(maps[t, q, r, c] / width[q, r, c]) for r, c in np.ndindex(shape)) for t in seen] or [0.0]
         base = quantile(highest, 0.9)
         above = [value - base for value in highest if value > base]
-        assert asked.base[q] == pytest.approx(max(base, 0.2), rel=1e-6, abs=1e-4)
-        assert asked.excess[q] == pytest.approx(max(np.mean(above) if above else 0, 0.04), rel=1e-6, abs=1e-4)
+        bases.append(max(base, 0.2))
+        excesses.append(sum(above) / len(above) if above else 0)
+    middle = sorted(own / base for own, base in zip(excesses, bases, strict=True))[1]
+    for q, (base, own) in enumerate(zip(bases, excesses, strict=True)):
+        drawn = (0.1 * len(seen) * own + 75 * middle * base) / (0.1 * len(seen) + 75)
+        assert asked.base[q] == pytest.approx(base, rel=1e-6, abs=1e-4)
+        assert asked.excess[q] == pytest.approx(max(drawn, 0.04), rel=1e-6, abs=1e-4)
+
+
+@pytest.mark.parametrize(("frames", "apart"), [(100, 3.23), (100_000, 19.86)])
+def test_only_much_footage_tells_that_one_question_exceeds_its_base_by_more(frames, apart):
+    """Twenty times as much as two others, which exceed theirs by a tenth."""
+    maps = np.ones((frames, 3, 1, 1), np.float32)
+    maps[: frames // 11, :, 0, 0] += (2.0, 0.1, 0.1)
+    asked = measured(np.ones((3, 1, 1), np.float32), [maps])
+    np.testing.assert_array_equal(asked.base, 1)
+    np.testing.assert_allclose(asked.excess[1:], 0.1, atol=1e-4)
+    assert asked.excess[0] / asked.excess[1] == pytest.approx(apart, rel=0.01)
 
 
 @given(st.integers(0, 500), st.integers(0, 2**16))
@@ -93,7 +115,7 @@ def test_footage_in_which_nothing_moves_changes_no_measure(num_empty, seed):
     maps = surprises(seed)
     padded = [maps, np.zeros((num_empty, *maps.shape[1:]), np.float32)]
     np.testing.assert_array_equal(widths(padded), widths([maps]))
-    alone, among = Questions.measure(widths([maps]), [maps]), Questions.measure(widths([maps]), padded)
+    alone, among = measured(widths([maps]), [maps]), measured(widths([maps]), padded)
     np.testing.assert_array_equal(among.base, alone.base)
     np.testing.assert_array_equal(among.excess, alone.excess)
 
@@ -105,7 +127,7 @@ def test_into_which_stretches_footage_is_cut_does_not_matter(cuts, seed):
     parts = np.split(maps, sorted(cuts))  # empty ones among them
     np.testing.assert_allclose(widths(parts), widths([maps]), atol=1.1e-4)
     width = widths([maps])
-    whole, chunked = Questions.measure(width, [maps]), Questions.measure(width, parts)
+    whole, chunked = measured(width, [maps]), measured(width, parts)
     assert all(np.array_equal(values, getattr(chunked, name)) for name, values in vars(whole).items())
     score = whole.score(maps)
     assert all(np.array_equal(whole.score(maps[t : t + 1])[0], score[t]) for t in range(len(maps)))
@@ -114,7 +136,7 @@ def test_into_which_stretches_footage_is_cut_does_not_matter(cuts, seed):
 @pytest.mark.parametrize(("frames", "value"), [(0, 0.0), (30, 0.0), (30, 2.0)])
 def test_footage_that_tells_nothing_measures_all_questions_alike(frames, value):
     maps = np.full((frames, 3, 4, 2), value, np.float32)
-    asked = Questions.measure(widths([maps]), [maps])
+    asked = measured(widths([maps]), [maps])
     assert (asked.width == 1).all() and (asked.base == max(value, 0.2)).all()
     np.testing.assert_array_equal(asked.excess, np.float32(0.04))
     assert np.isfinite(asked.score(np.full((1, 3, 4, 2), 10, np.float32))).all()
@@ -124,7 +146,7 @@ def test_footage_that_tells_nothing_measures_all_questions_alike(frames, value):
 @settings(max_examples=20, deadline=None)
 def test_a_question_that_strays_more_everywhere_is_measured_by_more(seed, times):
     maps = surprises(seed, 200, 1, size=1.0)
-    plain, wide = (Questions.measure(widths([part]), [part]) for part in (maps, maps * np.float32(times)))
+    plain, wide = (measured(widths([part]), [part]) for part in (maps, maps * np.float32(times)))
     np.testing.assert_allclose(wide.width, plain.width, atol=1.1e-4)
     np.testing.assert_allclose(wide.base, plain.base * times, rtol=1e-3)
     np.testing.assert_allclose(wide.excess, plain.excess * times, rtol=1e-2)
@@ -136,7 +158,7 @@ def test_a_question_that_strays_more_everywhere_is_measured_by_more(seed, times)
 def test_where_a_question_strays_more_the_same_surprise_scores_less(seed):
     maps = surprises(seed, 2000, 2, 6, 16, share=0.5)
     maps[:, 0, :, 8:] *= 3
-    asked = Questions.measure(widths([maps]), [maps])
+    asked = measured(widths([maps]), [maps])
     assert asked.width[0, :, 12:].min() > 1.25 * asked.width[0, :, :4].max()
     np.testing.assert_allclose(asked.width[1], 1, atol=0.2)  # the other question strays alike everywhere
     same = np.zeros((1, 2, 6, 16), np.float32)
@@ -148,7 +170,8 @@ def test_where_a_question_strays_more_the_same_surprise_scores_less(seed):
 def some_questions(seed, asked, shape):
     rng = np.random.default_rng(seed)
     sizes = ((asked, *shape), asked, asked)
-    return Questions(*(rng.uniform(0.2, 3, size).astype(np.float32) for size in sizes))
+    share = rng.dirichlet(np.ones(asked)).astype(np.float32)
+    return Questions(*(rng.uniform(0.2, 3, size).astype(np.float32) for size in sizes), share)
 
 
 @given(st.integers(0, 2**16), st.lists(st.floats(0, 12, width=32), min_size=2, max_size=20))
@@ -178,7 +201,7 @@ def test_a_score_is_the_cubic_mean_of_rarities_where_a_person_would_stand(seed, 
             beyond = (stray - base) / asked.excess[q]
             nats.append(math.log(10) + beyond if stray > base else math.log(10) * stray / base)
             assert rarities[t, q, r, c] == pytest.approx(nats[-1], rel=1e-4, abs=1e-5)
-        cubic[t, r, c] = (sum(value**3 for value in nats) / number) ** (1 / 3)
+        cubic[t, r, c] = sum(share * value**3 for share, value in zip(asked.share, nats, strict=True)) ** (1 / 3)
         assert asked.leading(maps[[t], :, r, c], np.array([r]), np.array([c])) == rarities[t, :, r, c].argmax()
     high, wide = min(5, shape[0]), min(3, shape[1])
     for t, r, c in np.ndindex(cubic.shape):
@@ -194,7 +217,7 @@ def test_a_score_is_the_cubic_mean_of_rarities_where_a_person_would_stand(seed, 
 def test_a_score_lies_between_the_mean_rarity_and_the_highest(seed, number):
     maps, asked = surprises(seed, 20, number, 1, 1, 3.0), some_questions(seed, number, (1, 1))
     rarities, score = asked.rarities(maps)[..., 0, 0], asked.score(maps)[:, 0, 0]
-    assert (score >= rarities.mean(1) * (1 - 1e-5)).all() and (score <= rarities.max(1) * (1 + 1e-5)).all()
+    assert (score >= rarities @ asked.share * (1 - 1e-5)).all() and (score <= rarities.max(1) * (1 + 1e-5)).all()
 
 
 def test_a_rarity_of_u_nats_is_one_ordinary_frame_in_e_to_the_u():
@@ -205,14 +228,14 @@ def test_a_rarity_of_u_nats_is_one_ordinary_frame_in_e_to_the_u():
         return maps.astype(np.float32)
 
     fitted = highest(20_000)
-    rarities = Questions.measure(widths([fitted]), [fitted]).rarities(highest(200_000))[..., 0, 0]
+    rarities = measured(widths([fitted]), [fitted]).rarities(highest(200_000))[..., 0, 0]
     for nats in (1.0, 2.3, 3.0, 4.0, 5.0):
         np.testing.assert_allclose((rarities > nats).mean(0), math.exp(-nats), rtol=0.15)
 
 
 def test_what_is_farthest_in_thousands_of_channels_stays_finite():
     maps = np.zeros((50, 2 * 4096, 1, 1), np.float32)
-    asked = Questions.measure(widths([maps]), [maps])
+    asked = measured(widths([maps]), [maps])
     score = asked.score(np.full((1, 2 * 4096, 1, 1), FARTHEST, np.float32))
     assert np.isfinite(score.astype(np.float16)).all() and score.min() > math.log(10)
 
@@ -352,7 +375,7 @@ def test_a_tail_of_a_single_frame_is_a_tail():
 @settings(max_examples=30, deadline=None)
 def test_a_calibration_from_its_card_gives_the_very_same_scores(seed, size):
     maps = surprises(seed, size=size)
-    calibration = Calibration(Questions.measure(widths([maps]), [maps]), Tail(0.1, 3, 0.7, 1 / 7, ((0.05, 9),)))
+    calibration = Calibration(measured(widths([maps]), [maps]), Tail(0.1, 3, 0.7, 1 / 7, ((0.05, 9),)))
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
     assert again.tail == calibration.tail
     for name, values in vars(calibration.questions).items():

@@ -133,7 +133,8 @@ def test_marks_are_found_by_the_bytes_of_their_footage(footage, sha256):
 
 def test_widths_grow_where_it_was_and_nowhere_else():
     rng = np.random.default_rng(0)
-    asked = Questions(np.ones((3, 6, 9), np.float32), np.full(3, 2, np.float32), np.full(3, 0.5, np.float32))
+    each = (np.full(3, value, np.float32) for value in (2, 0.5, 1 / 3))
+    asked = Questions(np.ones((3, 6, 9), np.float32), *each)
     ordinary = rng.uniform(0, 0.5, (20, 3, 6, 9)).astype(np.float32)
     seen = ordinary.copy()
     seen[:, 1, 2, 4] = 9.0

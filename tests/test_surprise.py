@@ -8,7 +8,7 @@ from synthetic import walking
 
 from vidrnn.features import CHANNELS, ROWS
 from vidrnn.model import VideoRNN, place_of
-from vidrnn.surprise import FARTHEST, Observer, both_sides, questions
+from vidrnn.surprise import FARTHEST, Observer, both_sides, questions, shares
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, Standard
 
 torch.set_num_threads(1)
@@ -260,6 +260,20 @@ def test_less_than_expected_surprises_where_it_may():
     np.testing.assert_allclose(below[of_place], 2, atol=0.02)
     assert not below[~of_place & others].any()
     assert both_sides(1, ("value 0", "value 1")).all()  # of a sequence nobody knows which way is harmless
+
+
+def test_what_it_looks_like_how_much_it_moves_and_where_to_count_alike():
+    of_each = dict(zip(questions(2), shares(2).tolist(), strict=True))
+    assert sum(of_each.values()) == pytest.approx(1, abs=1e-6)
+    for memory in range(3):
+        looks = ["difference", *(f"gradient{k}" for k in range(6)), "person_foreground", "part_foreground"]
+        movement = [f"{window}_{name}" for window in ("person", "part") for name in ("moving", "speed", "spread")]
+        direction = [f"{window}_velocity_{axis}" for window in ("person", "part") for axis in "xy"]
+        assert {*looks, *movement, *direction} == set(MODELLED)
+        for family in (looks, movement, direction):
+            for name in family:
+                assert of_each[name, memory] == pytest.approx(1 / 9 / len(family), abs=1e-7)
+    assert shares(1, ("value 0", "speed")).tolist() == [0.25] * 4  # of a sequence nobody knows what its values mean
 
 
 def test_questions_are_every_channel_at_every_length_of_memory():

@@ -20,6 +20,7 @@ from vidrnn.events import causal_average
 from vidrnn.heldout import block_times, calibrate, likelihood, may_stand_out, standing_out
 from vidrnn.score import load_camera_model, observe
 from vidrnn.storage import write_json
+from vidrnn.surprise import shares
 from vidrnn.timebase import RateSampler, TimeBase
 from vidrnn.train import train, training_blocks
 from vidrnn.windows import ACTIVE_SHARE, MODELLED, Block, CellReader, file_of
@@ -215,13 +216,14 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
             errors = np.clip(residual[t, :, n].astype(float), -10, 10)
             total += (0.5 * errors**2 + np.log(scale[t, :, n]) + np.log(model.standard.sd)).mean()
             count += 1
-    asked = Questions.measure(widths(measured), measured)
+    share = shares(len(model.horizons))
+    asked = Questions.measure(share, widths(measured), measured)
     for name, values in vars(asked).items():
         np.testing.assert_allclose(getattr(calibration.questions, name), values, atol=1.1e-4)
     series = []
     for k, (maps, times, valid) in enumerate(seen):
         others = [part for j, part in enumerate(measured) if j != k]
-        raw = Questions.measure(widths(others), others).score(maps).max((1, 2))
+        raw = Questions.measure(share, widths(others), others).score(maps).max((1, 2))
         series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
     tail = Tail.measure(series, 2.0)
     assert (calibration.tail.count, calibration.tail.hours) == (tail.count, tail.hours)

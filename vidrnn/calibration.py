@@ -4,10 +4,10 @@ A question strays more at some places than at others: where things enter the pic
 surprise is first measured by how far its question strays around there, then by how far its highest cell strays in
 ordinary frames: in nats, so that a frame in which it reaches 5 is one in e⁵. A cell's score is the cubic mean over the
 questions, so that what a few of them find very unusual counts and what many find somewhat unusual adds up, and then
-the mean over the cells that a person at its centre would fill. No question is chosen or weighted by hand. A frame's
-score is that of its highest cell. The rate of false alarms at a threshold follows from the merged peaks of held-out
-footage: counted where there are many, foretold beyond. Frames in which nothing is active tell of none of this, so that
-a place that is empty for most of the day is measured as one that never is.
+the mean over the cells that a person at its centre would fill. A frame's score is that of its highest cell. The rate of
+false alarms at a threshold follows from the merged peaks of held-out footage: counted where there are many, foretold
+beyond. Frames in which nothing is active tell of none of this, so that a place that is empty for most of the day is
+measured as one that never is.
 """
 
 import math
@@ -30,6 +30,7 @@ _AROUND = 1.5  # cells, standard deviation of the neighbourhood that tells of a 
 _SHARED = 300.0  # sightings; a place with fewer is thought to be more like all others
 _HIGH_QUANTILE = 0.9  # of a question's highest cell in ordinary frames; beyond it its tail is taken as exponential
 _LEAST_BASE, _LEAST_EXCESS = 0.2, 0.04  # of a question that hardly moved: below it only something gross counts
+_DOUBTED = 75.0  # frames above a base; a question with fewer is thought to exceed it more as others exceed theirs
 _FILLED = (5, 3)  # rows and columns of cells whose person-sized windows lie for the most part on one person
 _DIGITS = 4  # of what is kept in a model's card
 
@@ -66,21 +67,30 @@ class Questions:
         width: (Q, rows, columns), from `widths`.
         base, excess: (Q,), of the highest cell of each question, over its width: a high quantile over ordinary frames
             in which something is active, and by how much those above it exceed it on average.
+        share: (Q,) of each in a cell's score, 1 in all.
     """
 
     width: Array
     base: Array
     excess: Array
+    share: Array
 
     @classmethod
-    def measure(cls, width: Array, stretches: Iterable[Array]) -> "Questions":
-        """From `widths` and the same stretches."""
+    def measure(cls, share: Array, width: Array, stretches: Iterable[Array]) -> "Questions":
+        """From `widths` and the same stretches.
+
+        Few frames tell little of how much a base is exceeded, and a question that happened to stay close to its own
+        would outweigh all others. So an excess is drawn towards that of the median question, in shares of their bases.
+        """
         highest = np.concatenate([(maps / width).max((2, 3)) for maps in stretches])  # (frames, Q)
         highest = highest[(highest > 0).any(1)]
         # One question after the other: of a sequence of thousands of values, the float64 of all would fill the memory.
         tails = np.array([_tail_of(values.astype(np.float64)) for values in highest.T])
-        base, excess = np.maximum(tails, (_LEAST_BASE, _LEAST_EXCESS)).round(_DIGITS).astype(np.float32).T
-        return cls(width, base, excess)
+        base, own = np.maximum(tails, (_LEAST_BASE, 0)).T
+        frames = (1 - _HIGH_QUANTILE) * len(highest)
+        excess = (frames * own + _DOUBTED * base * np.median(own / base)) / (frames + _DOUBTED)
+        base, excess = (part.round(_DIGITS).astype(np.float32) for part in (base, np.maximum(excess, _LEAST_EXCESS)))
+        return cls(width, base, excess, share)
 
     def admitting(self, stretches: Iterable[Array]) -> "Questions":
         """The same, wider at the places of footage that somebody called normal, so that there it is ordinary.
@@ -118,7 +128,7 @@ class Questions:
         surprises = maps.transpose(0, 2, 3, 1)[active]  # (P, Q)
         rarity = self._rarities(surprises / self.width[:, row, column].T, self.base, self.excess)
         cells = np.zeros(active.shape, np.float32)
-        cells[active] = np.cbrt((rarity * rarity * rarity).mean(1))
+        cells[active] = np.cbrt((rarity * rarity * rarity * self.share).sum(1))
         filled = [min(filled, side) for filled, side in zip(_FILLED, cells.shape[1:], strict=True)]
         score: Array = uniform_filter(cells, (0, *filled), mode="constant") * active
         return score
@@ -227,7 +237,8 @@ class Calibration:
         """Plain values for the card of a model."""
         asked = self.questions
         measured = {name: getattr(asked, name).astype(float).round(_DIGITS).tolist() for name in ("base", "excess")}
-        return {"questions": {"width": [_told(width) for width in asked.width], **measured}, "tail": asdict(self.tail)}
+        questions = {"width": [_told(width) for width in asked.width], **measured, "share": asked.share.tolist()}
+        return {"questions": questions, "tail": asdict(self.tail)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Calibration":

@@ -16,7 +16,7 @@ from vidrnn.errors import FootageError
 from vidrnn.events import causal_average
 from vidrnn.score import CameraModel, observe
 from vidrnn.storage import read_columns
-from vidrnn.surprise import Surprise
+from vidrnn.surprise import Surprise, shares
 from vidrnn.windows import Block, CellReader, active_cells
 
 Array = npt.NDArray[np.float32]
@@ -55,8 +55,10 @@ def calibrate(
     measured = [*told, *fitted[: max(0, _UNIT_BLOCKS - len(told))]] or held_out
     admitted = [maps.max(0, keepdims=True, initial=0) for maps in _valid_maps(model, reader, marked)]
 
+    question_shares = shares(len(model.horizons), model.layout.channels)
+
     def measure(stretches: Callable[[], Iterable[Array]]) -> Questions:
-        asked = Questions.measure(widths(stretches()), stretches())
+        asked = Questions.measure(question_shares, widths(stretches()), stretches())
         return asked.admitting(admitted) if admitted else asked
 
     by_others: dict[str, Questions] = {}
@@ -109,9 +111,10 @@ def standing_out(model: CameraModel, blocks: Sequence[Block], share: float, out:
     may = may_stand_out(len(blocks) * len(busy) // len(first), share)
     if not left or len(found) >= may:
         return found
+    question_shares = shares(len(model.horizons), model.layout.channels)
     while True:
         kept = [part for key, part in seen.items() if key not in found]
-        asked = Questions.measure(widths(_maps_of(kept)), _maps_of(kept))
+        asked = Questions.measure(question_shares, widths(_maps_of(kept)), _maps_of(kept))
         means = [_mean_score(asked, [seen[block.key].maps()]) for block in left]
         bar = _STANDS_OUT * float(np.median(means))
         if max(means) <= bar or len(found) >= may or len(busy) - len(left) >= int(share * len(busy)):

@@ -23,6 +23,7 @@ Array = npt.NDArray[np.float32]
 FARTHEST = 10.0  # scales from what was expected: what lies farther off counts as this far
 _ALIKE = 0.1  # correlation of somebody's strays from a place at two moments, as far as an average may rely on it
 _SIGNED = ("velocity_x", "velocity_y")
+_MOVEMENT = ("moving", "speed", "spread")
 
 
 def both_sides(num_horizons: int, channels: tuple[str, ...]) -> npt.NDArray[np.bool_]:
@@ -39,6 +40,20 @@ def both_sides(num_horizons: int, channels: tuple[str, ...]) -> npt.NDArray[np.b
 def questions(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> list[tuple[str, int]]:
     """(channel, memory) in the order of the maps; memory 0 is the prior, k the k-th horizon."""
     return [(channel, memory) for memory in range(num_horizons + 1) for channel in channels]
+
+
+def shares(num_horizons: int, channels: tuple[str, ...] = MODELLED) -> Array:
+    """(Q,) of each question in a cell's score, 1 in all.
+
+    What something looks like, how much it moves and where to count alike: there are more channels of the first, but not
+    more to be told by them. The values of a sequence, of which nobody knows what they mean, all count alike.
+    """
+    if channels != MODELLED:
+        families = [0] * len(channels)
+    else:
+        families = [2 if name.endswith(_SIGNED) else 1 if name.endswith(_MOVEMENT) else 0 for name in channels]
+    alike = np.bincount(families)[families] * len(set(families)) * (num_horizons + 1)
+    return np.tile(1 / alike, num_horizons + 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
