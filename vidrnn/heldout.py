@@ -21,7 +21,7 @@ from vidrnn.windows import Block, CellReader, active_cells
 
 Array = npt.NDArray[np.float32]
 _RUN_IN_SECONDS = 2.0  # before a block, from which it is watched: in use, too, memory is there before an alarm is
-_STANDS_OUT = 1.37  # times the median block's mean score: ordinary blocks differ nearly as much from one another
+_STANDS_OUT = 1.34  # times the median block's mean score: ordinary blocks differ nearly as much from one another
 _BUSY_SHARE = 0.1  # of a block's frames, in which something must be active, so that it can be compared with others
 _FEW_BLOCKS = 8  # of these each may show something that is ordinary, and nothing else does
 _TURNS = 5  # in which blocks are judged by measures that they had no part in
