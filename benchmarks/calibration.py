@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
 from benchmarks.drawn import DrawnJob, score_drawn, write_drawn
-from vidrnn.calibration import Calibration, Tail, merged_peaks, seconds_of
+from vidrnn.calibration import Calibration, Series, Tail, merged_peaks, seconds_of
 from vidrnn.cards import camera_dir, cameras_in, load_card
 from vidrnn.demo import render_plans
 from vidrnn.demo_plan import FILE_SECONDS, Plan, plan_demo, plan_file
@@ -57,9 +56,6 @@ CONFIDENCE = 0.9
 LEAST_EXPECTED = 5.0
 FACTOR = 2.0  # within which the rate seen is to be that promised
 _WATCHED = 2  # the part of the demo's seeds that the footage takes which is watched; 0 and 1 are the demo's own
-Array = npt.NDArray[np.float32]
-Series = tuple[Array, npt.NDArray[np.float64]]
-"""Scores and seconds of the frames of an unbroken stretch that can raise an alarm."""
 
 
 class Watched(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vidrnn.calibration import Series
 from vidrnn.demo import draw_parts, placed, stand_in
 from vidrnn.demo_plan import Actor, Plan, Y, is_seen
 from vidrnn.demo_scene import PLACES
@@ -69,7 +70,7 @@ def write_drawn(plans: list[Plan], features: Path, params: Params) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMAS["training"])
 
 
-def score_drawn(job: DrawnJob) -> tuple[Array, npt.NDArray[np.float64]]:
+def score_drawn(job: DrawnJob) -> Series:
     """The scores and seconds of a plan's grids after the warm-up."""
     import torch
 

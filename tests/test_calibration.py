@@ -331,11 +331,18 @@ def test_a_tail_of_few_peaks_promises_too_much_as_often_as_too_little(count):
     assert Tail(1.0, 10**6, 0.5, 1.0).threshold(1.0) == pytest.approx(1 + 0.5 * math.log(10**6), rel=1e-4)
 
 
-@given(st.lists(st.lists(SCORES, min_size=2, max_size=30), min_size=1, max_size=4), st.integers(0, 3))
+BLOCKS = st.lists(st.lists(SCORES, min_size=2, max_size=30), min_size=1, max_size=4)
+
+
+@given(BLOCKS, BLOCKS, st.integers(0, 3))
 @settings(deadline=None)
-def test_a_tail_counts_merged_peaks_above_its_base(blocks, merge_seconds):
-    series = [(np.array(block, np.float32), np.arange(len(block), dtype=float)) for block in blocks]
-    tail = Tail.measure(series, merge_seconds)
+def test_a_tail_counts_merged_peaks_above_its_base(blocks, fitted, merge_seconds):
+    """Those of fitted blocks tell only by how much peaks exceed it."""
+    series, further = (
+        [(np.array(block, np.float32), np.arange(len(block), dtype=float)) for block in part]
+        for part in (blocks, fitted)
+    )
+    tail = Tail.measure(series, merge_seconds, further)
     everything = sorted(float(np.float32(score)) for block in blocks for score in block if np.float32(score) > 0.01)
     if not everything:
         assert tail.base == 0 and tail.count <= 1
@@ -343,8 +350,8 @@ def test_a_tail_counts_merged_peaks_above_its_base(blocks, merge_seconds):
     place = 0.6 * (len(everything) - 1)
     below = everything[math.floor(place)]
     assert below <= tail.base + 1e-4 and tail.base <= everything[math.ceil(place)] + 1e-4
-    peaks = []
-    for block in blocks:
+    peaks, held_out = [], 0
+    for k, block in enumerate([*blocks, *fitted]):
         last = None
         for t, score in enumerate(block):
             if score > tail.base:
@@ -353,8 +360,9 @@ def test_a_tail_counts_merged_peaks_above_its_base(blocks, merge_seconds):
                 else:
                     peaks.append(score)
                 last = t
-    assert tail.count == len(peaks) and tail.hours == pytest.approx(sum(len(b) for b in blocks) / 3600)
-    if peaks:
+        held_out = len(peaks) if k < len(blocks) else held_out
+    assert tail.count == held_out and tail.hours == pytest.approx(sum(len(b) for b in blocks) / 3600)
+    if held_out:
         assert tail.excess == pytest.approx(max(np.mean(peaks) - tail.base, 1e-3), abs=1e-4)
 
 

@@ -192,7 +192,7 @@ def test_horizons_that_fall_on_one_frame_are_one_sentence(footage, tmp_path):
 
 
 def test_a_calibration_is_measured_on_what_it_says(footage, trained):
-    """Rates from held-out blocks alone, each scored and judged by the others; the likelihood in the features' units."""
+    """Counts from held-out blocks, each scored and judged by the others; the likelihood in the features' units."""
     _, _, out = trained
     model = load_camera_model(out / "gate")
     blocks = training_blocks(footage.features, footage.training, "gate", small_params())[:3]
@@ -205,9 +205,9 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
         maps = np.concatenate([part.maps for part in stretches])
         times, valid = times[block.start : block.stop], valid[block.start : block.stop]
         measured.append(maps[valid])
-        if block is blocks[2]:  # was fitted: it tells how far questions stray, but of no rate and no likelihood
-            continue
         seen.append((maps, times, valid))
+        if block is blocks[2]:  # was fitted: it tells how far questions and peaks stray, but of no rate or likelihood
+            continue
         cells = CellReader().rows(block.path, block.start, block.stop)
         residual, scale = (
             np.concatenate([getattr(part, name) for part in stretches]) for name in ("residual", "scale")
@@ -225,14 +225,16 @@ def test_a_calibration_is_measured_on_what_it_says(footage, trained):
         others = [part for j, part in enumerate(measured) if j != k]
         raw = Questions.measure(share, widths(others), others).score(maps).max((1, 2))
         series.append((causal_average(raw, times, model.smoothing_seconds)[valid], times[valid]))
-    tail = Tail.measure(series, 2.0)
+    further = [series.pop()]
+    tail = Tail.measure(series, 2.0, further)
+    assert tail.excess != Tail.measure(series, 2.0).excess
     assert (calibration.tail.count, calibration.tail.hours) == (tail.count, tail.hours)
     assert (calibration.tail.base, calibration.tail.excess) == pytest.approx((tail.base, tail.excess), rel=1e-3)
     assert heldout["nll"] == pytest.approx(total / count, abs=1e-4)
     for k, block in enumerate(heldout["blocks"]):
-        judged, other = HeldOut.from_json(block), Tail.measure([series[1 - k]], 2.0)
+        judged, other = HeldOut.from_json(block), Tail.measure([series[1 - k]], 2.0, further)
         assert judged.hours == seconds_of(series[k][1]) / 3600 and judged.tail.count == other.count
-        assert judged.tail.base == pytest.approx(other.base, rel=1e-3)
+        assert (judged.tail.base, judged.tail.excess) == pytest.approx((other.base, other.excess), rel=1e-3)
         assert all(peak > judged.tail.base for peak in judged.peaks)
 
 

@@ -22,6 +22,8 @@ from vidrnn.events import find_spans
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Series = tuple[Array, npt.NDArray[np.float64]]
+"""Scores and seconds of the frames of an unbroken stretch that can raise an alarm."""
 _BASE_QUANTILE = 0.6  # of ordinary scores; peaks above it carry the tail: few minutes have few that are higher
 _COUNTED = 100  # peaks above a level, from which on they are counted there, and the tail begins higher: a tenth off
 _NOTHING = 0.01  # of a smoothed score: what is left of the last thing that moved
@@ -156,7 +158,7 @@ class Tail:
     Attributes:
         base: the highest level that they were counted at; beyond it they fall off as an exponential.
         count: of them above it.
-        excess: by how much these exceed it on average.
+        excess: by how much peaks above it exceed it on average.
         hours: of footage.
         counted: lower levels, ascending, and how many peaks each has at least; none where there are few.
     """
@@ -168,8 +170,12 @@ class Tail:
     counted: tuple[tuple[float, int], ...] = ()
 
     @classmethod
-    def measure(cls, series: Sequence[tuple[Array, npt.NDArray[np.float64]]], merge_seconds: float) -> "Tail":
-        """From the (T,) scores and (T,) seconds of each held-out block."""
+    def measure(cls, series: Sequence[Series], merge_seconds: float, fitted: Sequence[Series] = ()) -> "Tail":
+        """From the (T,) scores and (T,) seconds of each held-out block.
+
+        Blocks that were `fitted` pass a level less often than new footage does, so they count no peak. How steeply the
+        peaks above the base fall off they tell nearly as well, and a dozen held-out peaks alone tell it too roughly.
+        """
         scores = np.concatenate([scores for scores, _ in series])
         scores = scores[scores > _NOTHING]
         hours = max(sum(seconds_of(times) for _, times in series), 1.0) / 3600  # a frame alone has no length
@@ -183,7 +189,8 @@ class Tail:
             levels.append((level, peaks))
             above /= 2
         base, peaks = levels[-1]
-        excess = float(np.mean(peaks)) - base if peaks else 0.0
+        further = [peak for part, times in fitted for peak in merged_peaks(part, times, base, merge_seconds)]
+        excess = float(np.mean([*peaks, *further])) - base if peaks else 0.0
         # Where a level is passed nearly always, one alarm goes on and on; there are no fewer for that than higher up.
         counts = np.maximum.accumulate([len(own) for _, own in levels[::-1]])[:0:-1].tolist()
         counted = tuple((level, count) for (level, _), count in zip(levels[:-1], counts, strict=True))

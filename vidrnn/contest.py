@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
 
-from vidrnn.calibration import Calibration, merged_peaks, seconds_of
+from vidrnn.calibration import Calibration, Series, merged_peaks, seconds_of
 from vidrnn.events import causal_average
 from vidrnn.feedback import NORMAL
 from vidrnn.heldout import Watched, block_times, tails_of_others, watch
@@ -113,8 +113,8 @@ def _false_alarms(side: Side, blocks: Sequence[Block], seen: Sequence[Watched], 
     """
     known = side.card["footage"].get("held_out")
     merge_seconds, per_hour = params.alarms.merge_seconds, params.alarms.per_hour
-    told: list[tuple[Array, npt.NDArray[np.float64]]] = []
-    new: list[tuple[Array, npt.NDArray[np.float64]]] = []
+    told: list[Series] = []
+    new: list[Series] = []
     for block, part in zip(blocks, seen, strict=True):
         if len(part.scores):
             (told if known is None or block.key in known else new).append((part.scores, part.times))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vidrnn.calibration import Calibration, HeldOut, Questions, Tail, merged_peaks, seconds_of, widths
+from vidrnn.calibration import Calibration, HeldOut, Questions, Series, Tail, merged_peaks, seconds_of, widths
 from vidrnn.camera import incidents, read_views
 from vidrnn.embeddings import Pool, Usual, describe
 from vidrnn.errors import FootageError
@@ -39,20 +39,22 @@ def calibrate(
 ) -> tuple[Calibration, dict[str, Any]]:
     """Give scores a meaning from ordinary footage.
 
-    Rates come from held-out blocks alone, which chose nothing but the epoch (validation) or nothing at all
-    (calibration). How far each question strays only weighs the questions against each other: there, fitted blocks
-    count as well, up to `_UNIT_BLOCKS` in all, since a minute of footage tells it too roughly; an hour of held-out
-    ones is enough; and blocks whose keys are `trimmed` do not count, since they may hold what is not ordinary. A block
-    looks calmer by what it was itself measured for than new footage does; so each is scored by the questions as the
-    others measure them. What somebody has marked as normal may stray as far as it did, where it did. What a threshold
-    promises can then be checked block by block, each against a tail measured on the others.
+    How often a level is passed comes from held-out blocks alone, which chose nothing but the epoch (validation) or
+    nothing at all (calibration). How far each question strays, which only weighs the questions against each other, and
+    how steeply peaks fall off are told by fitted blocks as well, up to `_UNIT_BLOCKS` in all, since a minute of footage
+    tells them too roughly; an hour of held-out ones is enough; and blocks whose keys are `trimmed` do not count there,
+    since they may hold what is not ordinary. A block looks calmer by what it was itself measured for than new footage
+    does; so each is scored by the questions as the others measure them. What somebody has marked as normal may stray as
+    far as it did, where it did. What a threshold promises can then be checked block by block, each against a tail
+    measured on the others.
 
     Returns:
         The calibration, and what held-out footage shows: hours, negative log-likelihood, and each block's peaks.
     """
     reader = CellReader()
     told = [block for block in held_out if block.key not in trimmed][:_MOST_BLOCKS]
-    measured = [*told, *fitted[: max(0, _UNIT_BLOCKS - len(told))]] or held_out
+    filling = fitted[: max(0, _UNIT_BLOCKS - len(told))]
+    measured = [*told, *filling] or held_out
     admitted = [maps.max(0, keepdims=True, initial=0) for maps in _valid_maps(model, reader, marked)]
 
     question_shares = shares(len(model.horizons), model.layout.channels)
@@ -67,12 +69,16 @@ def calibrate(
     else:
         kept = [_Seen.of(_valid_maps(model, reader, [block])) for block in measured]
         asked = measure(partial(_maps_of, kept))
-        for turn in range(min(_TURNS, len(told)) if len(kept) > 1 else 0):
-            out = range(turn, len(told), _TURNS)
+        for turn in range(min(_TURNS, len(kept)) if len(kept) > 1 else 0):
+            out = range(turn, len(kept), _TURNS)
             others = measure(partial(_maps_of, [seen for k, seen in enumerate(kept) if k not in out]))
-            by_others |= {told[k].key: others for k in out}
-    seen = [watch(model, by_others.get(block.key, asked), reader, block) for block in held_out]
-    series = [(block.scores, block.times) for block in seen if len(block.scores)]
+            by_others |= {measured[k].key: others for k in out}
+
+    seen, more = (
+        [watch(model, by_others.get(block.key, asked), reader, block) for block in blocks]
+        for blocks in (held_out, filling)
+    )
+    series, further = ([(part.scores, part.times) for part in parts if len(part.scores)] for parts in (seen, more))
     if not series:
         raise FootageError("no held-out footage is longer than the warm-up; expected longer files")
     total, count = (sum(getattr(block, name) for block in seen) for name in ("total", "count"))
@@ -81,10 +87,10 @@ def calibrate(
         "nll": round(float(total / max(count, 1)), 6),
         "blocks": [
             asdict(HeldOut(seconds_of(times) / 3600, merged_peaks(scores, times, tail.lowest, merge_seconds), tail))
-            for (scores, times), tail in zip(series, tails_of_others(series, merge_seconds), strict=True)
+            for (scores, times), tail in zip(series, tails_of_others(series, merge_seconds, further), strict=True)
         ],
     }
-    return Calibration(asked, Tail.measure(series, merge_seconds)), heldout
+    return Calibration(asked, Tail.measure(series, merge_seconds, further)), heldout
 
 
 def may_stand_out(num_blocks: int, share: float) -> int:
@@ -225,14 +231,16 @@ def _after_run_in(
             yield row + early, stretch.since(early)
 
 
-def tails_of_others(series: Sequence[tuple[Array, npt.NDArray[np.float64]]], merge_seconds: float) -> list[Tail]:
+def tails_of_others(series: Sequence[Series], merge_seconds: float, fitted: Sequence[Series] = ()) -> list[Tail]:
     """For each of some blocks, (T,) scores and seconds, the tail of the others; its own where it is the only one.
+
+    `fitted` blocks tell each as `Tail.measure` lets them.
 
     Of many blocks a fifth is left out at a time: measuring anew for each would take their number squared.
     """
     turns = len(series) if len(series) <= _UNIT_BLOCKS else _TURNS
     tails = [
-        Tail.measure([part for k, part in enumerate(series) if k % turns != turn] or series, merge_seconds)
+        Tail.measure([part for k, part in enumerate(series) if k % turns != turn] or series, merge_seconds, fitted)
         for turn in range(turns)
     ]
     return [tails[k % turns] for k in range(len(series))]
