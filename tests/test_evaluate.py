@@ -136,7 +136,7 @@ class Workspace:
         # Without a single peak the threshold is the base, whatever rate is accepted.
         tail = {"base": threshold, "count": 0, "excess": 1.0, "hours": hours}
         blocks = [{"hours": hours, "peaks": [threshold + 1.0] * alarms + [threshold], "tail": tail}]
-        calibration = {"questions": {"width": [], "base": [], "excess": []}, "tail": tail}
+        calibration = {"questions": {"width": [], "base": [], "excess": [], "share": []}, "tail": tail}
         heldout = {"hours": hours, "nll": nll, "blocks": blocks}
         card = {"version": f"v-{camera}", "calibration": calibration, "heldout": heldout}
         path.write_text(json.dumps(card))
